@@ -1,0 +1,1 @@
+"""From the merchant's history to the attempt log, and from the log to a model with its uncertainty."""

@@ -1,0 +1,350 @@
+"""The engine: time passes, payments arrive, a policy decides, answers come back late.
+
+Few and long-lived things (outages, the stream of arrivals) are SimPy processes; a payment's hot path is one
+re-armed SimPy event with a callback, which costs a third of a process per payment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import simpy
+from simpy.events import Event
+
+from routesim.policies.vocabulary import Answer, Choice, Payment, Policy, Send, Stop, View, Wait
+from routesim.sim.comebacks import ComebackRule, Return
+from routesim.sim.draws import Luck, uniform
+from routesim.sim.fate import NEVER, Card, Fate, Fates
+from routesim.sim.issuer import IssuerDecisions
+from routesim.sim.log import AttemptLog
+from routesim.sim.outages import Outage
+from routesim.sim.recorder import Recorder
+from routesim.sim.stations import Station
+from routesim.sim.trace import CHUNK, Trace
+
+RUN_OUT_S = 60 * 86_400.0  # after the last arrival, what still waits is given up and counted
+MAX_ATTEMPTS = 60  # no ladder of the field is longer; a policy that loops is stopped and counted
+QUEUE_FULL_ANSWER_S = 0.05
+HEALTHY = (0.0, 1.0, None)
+
+
+@dataclass(frozen=True)
+class Change:
+    """From ``at`` until ``until`` (seconds), a processor's logit of approval shifts where ``applies`` (n,) is true."""
+
+    at: float
+    until: float
+    processor: str
+    logit: np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass
+class Simulated:
+    """One simulation: the log, what the engine refused (reason to count), and the decisions' wall-clock seconds."""
+
+    log: AttemptLog
+    refusals: Counter[str]
+    decision_s: list[float] = field(default_factory=list)
+
+
+class _PolicyDraw:
+    """The policy's own luck on one payment."""
+
+    __slots__ = ("_key", "_luck")
+
+    def __init__(self, key_: int, luck: Luck) -> None:
+        self._key, self._luck = key_, luck
+
+    def uniform(self, name: str) -> float:
+        return uniform(self._key, self._luck.purpose("policy", name))
+
+
+class _Sent(NamedTuple):
+    """An attempt in flight."""
+
+    number: int
+    station: Station
+    choice: Choice
+    position: int
+    decision: str
+    skip_reason: str | None
+    at: float
+    timeout_s: float
+
+
+class _Flow(Event):
+    """A payment on its way: the one event that carries it from arrival to its end.
+
+    ``own_row`` is its row in the trace or -1, ``trace_row`` the row whose features it has, ``row`` its row in the
+    log; ``serial`` changes whenever an attempt begins or ends, so that a late answer knows that it is late.
+    """
+
+    __slots__ = ("card", "draw", "failed_hard", "fate", "key", "own_row", "payment", "row", "sent", "serial",
+                 "trace_row", "view", "warm_up")
+
+    payment: Payment
+    own_row: int
+    trace_row: int
+    row: int
+    key: int
+    card: Card
+    view: View
+    fate: Fate
+    sent: _Sent
+    draw: _PolicyDraw
+    serial: int
+    failed_hard: bool
+    warm_up: bool
+
+
+class Engine:
+    """One replication of one policy. ``run`` may be called once.
+
+    Raises nothing of its own: what a policy may not do is refused and counted, and errors in a user's own policy
+    pass through unchanged.
+    """
+
+    def __init__(self, trace: Trace, decisions: IssuerDecisions, policy: Policy, luck: Luck,
+                 outages: Sequence[Outage] = (), changes: Sequence[Change] = (),
+                 clock: Callable[[], float] | None = None) -> None:
+        self._trace, self._policy, self._luck, self._clock = trace, policy, luck, clock
+        model = decisions.world.model
+        self._model = model
+        self._fates = Fates(decisions, trace, luck)
+        self._start = float(trace.arrived_at[0]) if len(trace) else 0.0
+        self._env = simpy.Environment(initial_time=self._start)
+        self._stations = {name: Station(name, p, p.terms(name)) for name, p in model.processors.items()}
+        self._terms = {name: station.terms for name, station in self._stations.items()}
+        for name, station in self._stations.items():
+            station.outage_process(self._env, [o for o in outages if o.processor == name and o.end > self._start])
+        self._changes: Mapping[str, list[Change]] = {
+            name: [c for c in changes if c.processor == name] for name in self._stations}
+        self._recorder = Recorder(trace)
+        self._refusals: Counter[str] = Counter()
+        self._decision_s: list[float] = []
+        self._open = 1  # payments on their way, and the stream of arrivals itself
+        self._done = self._env.event()
+        self._comebacks = ComebackRule(trace, model.comebacks, self._fates, luck)
+
+    def run(self) -> Simulated:
+        """Simulate until every payment has ended."""
+        if len(self._trace):
+            self._env.process(self._arrivals())
+            self._env.process(self._run_out())
+            self._env.run(until=self._done)
+        return Simulated(self._recorder.log(), self._refusals, self._decision_s)
+
+    # --- the world brings payments
+
+    def _arrivals(self) -> Generator[Event, Any, None]:
+        exogenous = np.flatnonzero(self._trace.forerunner < 0)
+        arrived_at, warm_up = self._trace.arrived_at, self._trace.warm_up
+        for start in range(0, len(exogenous), CHUNK):
+            rows = exogenous[start:start + CHUNK]
+            for row, at in zip(rows.tolist(), arrived_at[rows].tolist(), strict=True):
+                if at > self._env.now:
+                    yield self._env.timeout(at - self._env.now)
+                payment = self._trace.payments(row // CHUNK)[row % CHUNK]
+                self._begin(payment, row, row, int(self._trace.keys[row]), self._fates.card(row, at),
+                            self._recorder.payment(row), bool(warm_up[row]))
+        self._end_one()
+
+    def _run_out(self) -> Generator[Event, Any, None]:
+        yield self._env.timeout(float(self._trace.arrived_at[-1]) + RUN_OUT_S - self._start)
+        if not self._done.triggered:
+            self._refusals["unfinished"] += self._open
+            self._done.succeed()
+
+    def _begin(self, payment: Payment, own_row: int, trace_row: int, key: int, card: Card, row: int,
+               warm_up: bool) -> None:
+        flow = _Flow(self._env)
+        flow._ok, flow._value = True, None
+        flow.payment, flow.own_row, flow.trace_row, flow.row = payment, own_row, trace_row, row
+        flow.key, flow.card, flow.warm_up = key, card, warm_up
+        flow.view = View(payment, self._env.now, self._terms, self._trace.timezone)
+        flow.draw = _PolicyDraw(key, self._luck)
+        flow.serial, flow.failed_hard = 0, False
+        self._open += 1
+        self._decide(flow)
+
+    # --- the policy decides
+
+    def _decide(self, flow: _Flow) -> None:
+        view = flow.view
+        view.now = self._env.now
+        if self._clock is None:
+            action = self._policy.decide(view, flow.draw)
+        else:
+            before = self._clock()
+            action = self._policy.decide(view, flow.draw)
+            self._decision_s.append(self._clock() - before)
+        view.waited = False
+        if type(action) is Send:
+            self._send(flow, action)
+        elif type(action) is Wait:
+            if action.until > view.now:
+                self._arm(flow, action.until - view.now, self._wake)
+            else:
+                self._refusals["wait_into_the_past"] += 1
+                self._end(flow, approved=False)
+        elif type(action) is Stop:
+            self._end(flow, approved=False)
+        else:
+            raise TypeError(f"{type(self._policy).__name__}.decide must return Send, Wait or Stop, not {action!r}")
+
+    def _wake(self, event: Event) -> None:
+        flow: _Flow = event  # type: ignore[assignment]
+        flow.view.waited = True
+        self._decide(flow)
+
+    def _arm(self, flow: _Flow, delay_s: float, callback: Callable[[Event], None]) -> None:
+        flow.callbacks = [callback]
+        self._env.schedule(flow, delay=delay_s)
+
+    # --- an attempt
+
+    def _send(self, flow: _Flow, action: Send) -> None:
+        number = len(flow.view.answers) + 1
+        if flow.failed_hard:
+            self._refusals["reattempt_after_hard_decline"] += 1
+            self._end(flow, approved=False)
+            return
+        if number > MAX_ATTEMPTS:
+            self._refusals["too_many_attempts"] += 1
+            self._end(flow, approved=False)
+            return
+        for position, choice in enumerate(action.choices[:3], start=1):  # noqa: B007 (used after the loop)
+            station = self._stations.get(choice.processor)
+            if station is None:
+                self._refusals["unknown_processor"] += 1
+            elif not station.terms.supports(flow.payment):
+                self._refusals["unsupported_processor"] += 1
+            else:
+                break
+        else:
+            self._end(flow, approved=False)
+            return
+        timeout_s = station.terms.timeout_s
+        if action.timeout_s is not None:
+            timeout_s = min(timeout_s, action.timeout_s)
+        flow.serial += 1
+        flow.sent = _Sent(number, station, choice, position, action.decision, action.skip_reason, self._env.now,
+                          timeout_s)
+        if station.concurrent is not None:
+            self._send_to_limited(flow, station, timeout_s)
+            return
+        flow.fate = fate = self._attempt(flow, station)
+        self._arm(flow, min(fate.latency_s, timeout_s), self._answer)
+
+    def _attempt(self, flow: _Flow, station: Station) -> Fate:
+        health = station.health(flow.payment) if station.active else HEALTHY
+        shift = 0.0
+        for change in self._changes[station.name]:
+            if change.at <= self._env.now < change.until:
+                shift += change.logit[flow.trace_row]
+        return self._fates.attempt(flow.card, station, self._env.now, health, shift)
+
+    def _send_to_limited(self, flow: _Flow, station: Station, timeout_s: float) -> None:
+        """A processor with a capacity: service begins when there is room, and outlives a router that gives up."""
+        env, serial = self._env, flow.serial
+        expiry = env.timeout(timeout_s)
+
+        def serve() -> bool:
+            if flow.serial != serial:
+                return False  # the router gave up while it queued
+            fate = self._attempt(flow, station)
+            # A lost request holds its place until the router's timeout at least.
+            service_s = fate.latency_s if fate.latency_s < NEVER else station.terms.timeout_s
+            done = env.timeout(service_s)
+            done.callbacks.append(lambda _: finish(fate))
+            return True
+
+        def finish(fate: Fate) -> None:
+            station.leave()
+            wanted = flow.serial == serial and fate.latency_s < NEVER
+            if wanted and not self._lost_in_flight(flow, flow.sent):
+                flow.fate = fate
+                self._close(flow)
+
+        def expire(_: Event) -> None:
+            if flow.serial == serial:
+                flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+                self._close(flow)
+
+        expiry.callbacks.append(expire)
+        if not station.enter(serve):
+            code = station.model.capacity.code if station.model.capacity else None
+            flow.fate = Fate(self._model.code(code or "").outcome, code, QUEUE_FULL_ANSWER_S)
+            flow.serial += 1
+            self._arm(flow, min(QUEUE_FULL_ANSWER_S, timeout_s), self._answer)
+
+    # --- the answer
+
+    def _answer(self, event: Event) -> None:
+        flow: _Flow = event  # type: ignore[assignment]
+        sent, fate = flow.sent, flow.fate
+        if fate.latency_s > sent.timeout_s and fate.outcome != "timeout":
+            flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+        elif fate.outcome != "timeout" and self._lost_in_flight(flow, sent):
+            flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+            remaining_s = sent.at + sent.timeout_s - self._env.now
+            if remaining_s > 0:
+                self._arm(flow, remaining_s, self._answer)
+                return
+        self._close(flow)
+
+    def _lost_in_flight(self, flow: _Flow, sent: _Sent) -> bool:
+        """An outage began after the attempt was sent: its answer is lost as one sent into the outage would be."""
+        if sent.station.began_at <= sent.at:
+            return False
+        loss, _, _ = sent.station.health(flow.payment)
+        return uniform(flow.key, self._luck.purpose("in flight", sent.station.name, sent.number)) < loss
+
+    def _close(self, flow: _Flow) -> None:
+        sent, fate, payment = flow.sent, flow.fate, flow.payment
+        flow.serial += 1
+        now = self._env.now
+        kind = None
+        if fate.outcome != "approved":
+            kind = self._model.code(fate.code or "").kind if fate.outcome != "timeout" else "soft"
+        answer = Answer(sent.number, sent.station.name, sent.at, now, fate.outcome, fate.code, kind)
+        message = sent.choice.message
+        self._recorder.attempt((
+            flow.row, sent.number, sent.station.name, message.initiator if message else payment.initiator,
+            message.avs if message else None, message.mcc if message else payment.mcc, sent.at, now, fate.outcome,
+            fate.code, kind, sent.decision, sent.position, sent.choice.propensity, sent.skip_reason))
+        flow.view.answers.append(answer)
+        self._policy.observe(payment, answer)
+        if fate.outcome == "approved":
+            self._end(flow, approved=True)
+        else:
+            flow.failed_hard = flow.failed_hard or kind == "hard"
+            self._decide(flow)
+
+    # --- the end, and customers who come back
+
+    def _end(self, flow: _Flow, approved: bool) -> None:
+        if not approved:
+            code = flow.view.answers[-1].decline_code if flow.view.answers else None
+            back = self._comebacks.after(flow.payment, flow.own_row, flow.trace_row, flow.key, flow.card, code,
+                                         self._env.now)
+            if back is not None:
+                self._open += 1
+                timer = self._env.timeout(back.at - self._env.now)
+                timer.callbacks.append(lambda _: self._come_back(back, flow.warm_up))
+        self._end_one()
+
+    def _come_back(self, back: Return, warm_up: bool) -> None:
+        self._open -= 1
+        row = (self._recorder.payment(back.own_row) if back.own_row >= 0
+               else self._recorder.comeback(back.row, back.payment, warm_up))
+        self._begin(back.payment, back.own_row, back.row, back.key, back.card, row, warm_up)
+
+    def _end_one(self) -> None:
+        self._open -= 1
+        if self._open == 0 and not self._done.triggered:
+            self._done.succeed()

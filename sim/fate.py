@@ -1,0 +1,201 @@
+"""What would come back for an attempt: the draws of a payment, processor and visit turned into an answer.
+
+Potential outcomes are fixed by name before a policy acts; the engine reveals the one that the policy chose, late.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from routesim.policies.vocabulary import Outcome
+from routesim.sim.distributions import Distribution
+from routesim.sim.draws import Luck, uniform, uniforms
+from routesim.sim.issuer import IssuerDecisions, first_above, pick
+from routesim.sim.model import Latency
+from routesim.sim.stations import Station
+from routesim.sim.trace import CHUNK, Trace
+
+NEVER = float("inf")
+
+
+class Fate(NamedTuple):
+    """The answer that is on its way: outcome, code, and the latency in seconds, before any timeout."""
+
+    outcome: Outcome
+    code: str | None
+    latency_s: float
+    judged: bool = False
+
+
+class Visit(NamedTuple):
+    """The draws of one attempt: standard logistic for the judgement, uniforms for the rest."""
+
+    judgement: float
+    code: float
+    technical: float
+    latency: float
+
+
+class Card:
+    """The issuer's state that all attempts with one card on one order share.
+
+    ``row`` is the trace row whose card it is, ``key`` its identity. A block holds until ``recovers_at``; ``visits``
+    and ``judged`` count attempts and judgement declines by processor.
+    """
+
+    __slots__ = ("block", "chunk", "frailty", "judged", "key", "offset", "recovers_at", "row", "visits")
+
+    def __init__(self, row: int, key: int, chunk: ChunkDraws | None, block: int, frailty: float,
+                 recovers_at: float) -> None:
+        self.row, self.key, self.chunk, self.offset = row, key, chunk, row % CHUNK
+        self.block, self.frailty, self.recovers_at = block, frailty, recovers_at
+        self.visits: dict[str, int] = {}
+        self.judged: dict[str, int] = {}
+
+
+class ChunkDraws:
+    """The first visits' draws of one chunk of payments, made for all of them at once when first asked for."""
+
+    def __init__(self, trace: Trace, luck: Luck, start: int) -> None:
+        self._keys = trace.keys[start:start + CHUNK]
+        self._luck = luck
+        self._visits: dict[str, tuple[memoryview, ...]] = {}
+        self._latencies: dict[tuple[str, str], memoryview] = {}
+        self.states = (self.draw("block").data, self.draw("recovers").data, self.draw("recovery time").data,
+                       np.asarray(special.ndtri(self.draw("frailty"))).data)
+
+    def draw(self, *purpose: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return uniforms(self._keys, self._luck.purpose(*purpose))
+
+    def visit(self, processor: str) -> tuple[memoryview, ...]:
+        """Judgement, code, technical and latency draws at a processor, each (chunk,)."""
+        found = self._visits.get(processor)
+        if found is None:
+            found = (special.logit(self.draw("judgement", processor, "0")).data,
+                     *(self.draw(purpose, processor, "0").data for purpose in ("code", "technical", "latency")))
+            self._visits[processor] = found
+        return found
+
+    def latency(self, processor: str, outcome: str, distribution: Distribution) -> memoryview:
+        """Latencies (ms) of first visits at a processor, had they this outcome, (chunk,)."""
+        found = self._latencies.get((processor, outcome))
+        if found is None:
+            found = distribution.ppf(self.draw("latency", processor, "0")).data
+            self._latencies[processor, outcome] = found
+        return found
+
+
+class Fates:
+    """The potential outcomes of one replication."""
+
+    def __init__(self, decisions: IssuerDecisions, trace: Trace, luck: Luck) -> None:
+        self._decisions, self._trace, self._luck = decisions, trace, luck
+        self._model = decisions.world.model
+        self._repeat = self._model.issuer.repeat
+        self._chunks: dict[int, ChunkDraws] = {}
+
+    def chunk(self, row: int) -> ChunkDraws:
+        """The draws of a row's chunk. The last two chunks are kept here; a waiting payment's card keeps its own."""
+        number = row // CHUNK
+        found = self._chunks.get(number)
+        if found is None:
+            self._chunks = {n: c for n, c in self._chunks.items() if n >= number - 1}
+            found = self._chunks[number] = ChunkDraws(self._trace, self._luck, number * CHUNK)
+        return found
+
+    def card(self, row: int, arrived_at: float) -> Card:
+        """The issuer's state for the card of a payment of the trace."""
+        chunk = self.chunk(row)
+        offset = row % CHUNK
+        block, recovers, recovery, frailty = chunk.states
+        return self._card(row, int(self._trace.keys[row]), chunk, arrived_at,
+                          (block[offset], recovers[offset], recovery[offset], frailty[offset]))
+
+    def new_card(self, row: int, key: int, arrived_at: float) -> Card:
+        """The state for a card like that of ``row``, with draws of its own, keyed by ``key``."""
+        block, recovers, recovery, frailty = (uniform(key, self._luck.purpose(p)) for p in
+                                              ("block", "recovers", "recovery time", "frailty"))
+        return self._card(row, key, None, arrived_at, (block, recovers, recovery, float(special.ndtri(frailty))))
+
+    def _card(self, row: int, key: int, chunk: ChunkDraws | None, arrived_at: float, u: tuple[float, ...]) -> Card:
+        # u: uniforms for the block, whether and when it recovers; a standard normal for the frailty.
+        issuer = self._decisions
+        block = first_above(issuer.block_cumulative[row], u[0]) if issuer.blocks else -1
+        recovers_at = NEVER
+        if block >= 0:
+            state = issuer.blocks[block]
+            if state.recovers_h is not None and u[1] < state.recovers_share:
+                recovers_at = arrived_at + 3600 * state.recovers_h.quantile(u[2])
+        return Card(row, key, chunk, block, self._model.issuer.frailty_sd * u[3], recovers_at)
+
+    def _visit(self, card: Card, processor: str, number: int) -> Visit:
+        if number == 0 and card.chunk is not None:
+            judgement, code, technical, latency = card.chunk.visit(processor)
+            i = card.offset
+            return Visit(judgement[i], code[i], technical[i], latency[i])
+        purposes = ("judgement", "code", "technical", "latency")
+        u = [uniform(card.key, self._luck.purpose(p, processor, str(number))) for p in purposes]
+        return Visit(float(special.logit(u[0])), u[1], u[2], u[3])
+
+    def attempt(self, card: Card, station: Station, now: float, health: tuple[float, float, str | None],
+                shift: float) -> Fate:
+        """The answer to an attempt that begins service now.
+
+        ``health`` is the station's (loss, latency factor, code); ``shift`` a what-if's change of the logit.
+        """
+        name = station.name
+        number = card.visits.get(name, 0)
+        card.visits[name] = number + 1
+        draws = self._visit(card, name, number)
+        loss, factor, lost_code = health
+        if draws.technical < loss:
+            if lost_code is None:
+                return Fate("timeout", self._model.timeout_code, NEVER)
+            return self._technical(lost_code, card, station, draws, number, factor)
+        if station.technical is not None:
+            u = (draws.technical - loss) / (1 - loss) / station.technical_rate
+            if u < 1:
+                return self._technical(pick(station.technical, u), card, station, draws, number, factor)
+        outcome: Outcome = "approved"
+        code = None
+        judged = False
+        if card.block >= 0 and now < card.recovers_at:
+            code = self._decisions.block_code(card.block, draws.code)
+        else:
+            logit = self._decisions.approval_logit(name)[card.row] + card.frailty + shift
+            earlier = card.judged.get(name, 0)
+            if draws.judgement >= logit + self._repeat * earlier:
+                card.judged[name] = earlier + 1
+                judged = True
+                code = self._decisions.judgement_code(name, draws.code)
+        if code is not None:
+            outcome = self._model.code(code).outcome
+        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor), judged)
+
+    def _technical(self, code: str, card: Card, station: Station, draws: Visit, number: int, factor: float) -> Fate:
+        outcome = self._model.code(code).outcome
+        if outcome == "timeout":
+            return Fate("timeout", code, NEVER)
+        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))
+
+    def _latency_s(self, outcome: Outcome, card: Card, station: Station, draws: Visit, number: int,
+                   factor: float) -> float:
+        if outcome == "timeout":
+            return NEVER
+        distribution = _by_outcome(station.latency, outcome)
+        if number == 0 and card.chunk is not None:
+            latency_ms: float = card.chunk.latency(station.name, outcome, distribution)[card.offset]
+        else:
+            latency_ms = distribution.quantile(draws.latency)
+        return latency_ms * factor / 1000
+
+
+def _by_outcome(latency: Latency, outcome: Outcome) -> Distribution:
+    if outcome == "unavailable" and latency.unavailable is not None:
+        return latency.unavailable
+    if outcome != "approved" and latency.declined is not None:
+        return latency.declined
+    return latency.approved

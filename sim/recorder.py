@@ -1,0 +1,92 @@
+"""Gathers the rows of a simulation by column and makes the attempt log of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from routesim.policies.vocabulary import Payment
+from routesim.sim.log import ATTEMPTS, PAYMENTS, AttemptLog
+from routesim.sim.trace import Trace, timestamps
+
+_FLUSH_ROWS = 65_536
+_COLUMNS = ("row", *(name for name in ATTEMPTS.names if name not in ("payment_id", "latency_ms")))
+
+
+class Recorder:
+    """Rows are appended as they happen and turned into Arrow columns every 65,536, so that Python objects are few."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._trace_rows: list[int] = []
+        self._comebacks: list[tuple[int, Payment, bool]] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._batches: list[pa.RecordBatch] = []
+
+    def payment(self, trace_row: int) -> int:
+        """A payment of the trace has arrived; its row in the log."""
+        self._trace_rows.append(trace_row)
+        return len(self._trace_rows) - 1
+
+    def comeback(self, donor_row: int, payment: Payment, warm_up: bool) -> int:
+        """A payment has arrived that history did not bring."""
+        self._comebacks.append((len(self._trace_rows), payment, warm_up))
+        self._trace_rows.append(donor_row)
+        return len(self._trace_rows) - 1
+
+    def attempt(self, row: tuple[Any, ...]) -> None:
+        """One answered attempt, in the order of ``_COLUMNS``."""
+        self._rows.append(row)
+        if len(self._rows) >= _FLUSH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = dict(zip(_COLUMNS, zip(*self._rows, strict=True), strict=True)) if self._rows else {
+            name: () for name in _COLUMNS}
+        arrays: dict[str, pa.Array] = {"row": pa.array(columns["row"], pa.int64())}
+        sent, answered = (np.array(columns[name], dtype=np.float64) for name in ("sent_at", "answered_at"))
+        for field in ATTEMPTS:
+            if field.name in ("sent_at", "answered_at"):
+                arrays[field.name] = timestamps(sent if field.name == "sent_at" else answered)
+            elif field.name == "latency_ms":
+                # From the rounded times, so that the column is what its definition says.
+                latency = np.round(answered * 1e6) - np.round(sent * 1e6)
+                arrays[field.name] = pa.array(latency / 1000)
+            elif field.name != "payment_id":
+                arrays[field.name] = pa.array(columns[field.name], field.type)
+        self._batches.append(pa.record_batch(arrays))
+        self._rows = []
+
+    def log(self) -> AttemptLog:
+        """The finished log: payments in order of arrival, attempts in order of answer."""
+        self._flush()
+        payments = self._payments()
+        table = pa.Table.from_batches(self._batches).combine_chunks()
+        rows = table["row"].to_numpy()
+        ids = payments["payment_id"].take(table["row"])
+        attempts = pa.table([ids if f.name == "payment_id" else table[f.name] for f in ATTEMPTS], schema=ATTEMPTS)
+        return AttemptLog(payments, attempts.combine_chunks(), rows)
+
+    def _payments(self) -> pa.Table:
+        table = self._trace.table.take(pa.array(self._trace_rows, pa.int64()))
+        if not self._comebacks:
+            return table
+        where = [at for at, _, _ in self._comebacks]
+        columns = []
+        for field in PAYMENTS:
+            values = table[field.name].to_pylist() if field.name not in ("arrived_at", "due_at") else None
+            if field.name == "arrived_at":
+                moments = table["arrived_at"].cast(pa.int64()).to_numpy().copy()
+                moments[where] = [round(p.arrived_at * 1e6) for _, p, _ in self._comebacks]
+                columns.append(pa.array(moments).cast(field.type))
+                continue
+            if values is None:
+                columns.append(table[field.name])
+                continue
+            for at, payment, warm_up in self._comebacks:
+                values[at] = {"warm_up": warm_up, "logged_approved": None}.get(
+                    field.name, getattr(payment, field.name, None))
+            columns.append(pa.array(values, field.type))
+        return pa.table(columns, schema=PAYMENTS)
