@@ -1,0 +1,74 @@
+"""Latency per processor and outcome, its family chosen by fit, outages and timeouts apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from routesim.calibration.times import FittedTime, fit_time
+from routesim.sim.distributions import Lognormal
+from routesim.sim.log import AttemptLog
+from routesim.sim.model import Latency
+from routesim.sim.uncertainty import Block, Scale, pointer
+
+Bools = npt.NDArray[np.bool_]
+
+FAMILIES = ("lognormal", "gamma", "loglogistic", "lognormal_mixture")
+ENOUGH = 200  # answers of one outcome below which it takes the distribution of approvals and declines together
+MOST = 20_000  # a fit looks at no more times than this: its error is far below the model's by then
+OUTCOMES = ("approved", "declined", "unavailable")
+
+
+@dataclass(frozen=True)
+class FittedLatency:
+    """``latency`` by processor; ``timeout_s`` where history shows one."""
+
+    latency: dict[str, Latency]
+    timeout_s: dict[str, float]
+    uncertainty: tuple[Block, ...]
+
+
+def fit_latency(log: AttemptLog, inside: Bools) -> FittedLatency:
+    """``inside`` (attempts,) marks attempts that met an outage. A history without latencies gets 1 ms for all."""
+    attempts = log.attempts
+    processor = np.array(attempts["processor"].to_pylist(), dtype=str)
+    outcome = np.array(attempts["outcome"].to_pylist(), dtype=str)
+    latency = attempts["latency_ms"].to_numpy()
+    usable = ~inside & (latency > 0)
+    fitted: dict[str, Latency] = {}
+    timeouts: dict[str, float] = {}
+    blocks: list[Block] = []
+    for name in sorted(set(processor.tolist())):
+        mine = processor == name
+        lost = latency[mine & (outcome == "timeout") & (latency > 0)]
+        if len(lost):
+            timeouts[name] = float(round(np.median(lost) / 1000, 3))
+        answered = mine & usable & np.isin(outcome, OUTCOMES)
+        if not answered.any():
+            fitted[name] = Latency(approved=Lognormal(median=1.0, sigma=0.01))
+            continue
+        whole = fit_time(_thin(latency[answered]), families=FAMILIES)
+        fits: dict[str, FittedTime] = {}
+        for kind in OUTCOMES:
+            times = latency[answered & (outcome == kind)]
+            fits[kind] = fit_time(_thin(times), families=FAMILIES) if len(times) >= ENOUGH else whole
+        fitted[name] = Latency(**{kind: fit.distribution for kind, fit in fits.items()})
+        blocks += [_block(name, kind, fit) for kind, fit in fits.items()]
+    return FittedLatency(fitted, timeouts, tuple(blocks))
+
+
+def _thin(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Every k-th order statistic: the shape, tail included, at a bounded cost."""
+    if len(times) <= MOST:
+        return times
+    return np.quantile(times, (np.arange(MOST) + 0.5) / MOST)
+
+
+def _block(processor: str, outcome: str, fit: FittedTime) -> Block:
+    scales: tuple[Scale, ...] = fit.scales
+    where = ("processors", processor, "latency", outcome)
+    values = [getattr(fit.distribution, n) for n in fit.names]
+    return Block.of(f"latency {processor} {outcome}", [pointer(*where, n) for n in fit.names], scales, values,
+                    fit.covariance)

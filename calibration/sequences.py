@@ -1,0 +1,103 @@
+"""The attempts that share one issuer's state, in order: a payment's own, and those of a return with the same card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from routesim.sim.log import AttemptLog
+from routesim.sim.trace import Trace, seconds
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MAX_LENGTH = 12  # attempts of one sequence that are looked at; longer ladders tell no more of the issuer's state
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Attempts sorted by sequence and time. All arrays but ``start`` have one entry an attempt.
+
+    ``start`` (n_sequences + 1,) bounds each sequence; ``payment`` is the trace row of its payment; ``code`` is 0 for
+    an approval, else 1 + index into ``codes``; ``since_h`` hours since the sequence began; ``repeats`` the earlier
+    judgement-like declines of the sequence at the same processor.
+    """
+
+    trace: Trace
+    processors: tuple[str, ...]
+    codes: tuple[str, ...]
+    start: Ints
+    payment: Ints
+    processor: Ints
+    code: Ints
+    since_h: Floats
+    sent_at: Floats
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.start)
+
+    def repeats(self, block_codes: Sequence[str]) -> Floats:
+        """Earlier declines of the same sequence at the same processor, those with a block's code not counted, (n,)."""
+        blocked = np.array([False, *(c in set(block_codes) for c in self.codes)])
+        counts: Floats = np.zeros(len(self.code))
+        counted = (self.code > 0) & ~blocked[self.code]
+        for first, last in zip(self.start[:-1][self.lengths > 1], self.start[1:][self.lengths > 1], strict=True):
+            seen: dict[int, int] = {}
+            for i in range(first, last):
+                p = int(self.processor[i])
+                counts[i] = seen.get(p, 0)
+                if counted[i]:
+                    seen[p] = seen.get(p, 0) + 1
+        return counts
+
+
+def sequences(log: AttemptLog, trace: Trace, informative: npt.NDArray[np.bool_]) -> Sequences:
+    """Sequences of a log whose payments are ``trace``'s.
+
+    ``informative`` (one per attempt) is false where no issuer spoke for a reason that lies with the processor (a
+    timeout, an attempt inside an outage): such attempts say nothing of the issuer and are left out.
+    """
+    ids = {name: row for row, name in enumerate(trace.table["payment_id"].to_pylist())}
+    own = np.array([ids[name] for name in log.payments["payment_id"].to_pylist()], dtype=np.int64)
+    payment = own[log.payment_row]
+    root = np.arange(len(trace), dtype=np.int64)
+    for row in np.flatnonzero(trace.same_card):  # rows ascend, so a forerunner's root is final when it is read
+        root[row] = root[trace.forerunner[row]]
+    sent = seconds(log.attempts["sent_at"])
+    order = np.lexsort((log.attempts["attempt_number"].to_numpy(), sent, root[payment]))
+    order = order[informative[order]]
+    roots = root[payment][order]
+    # a sequence's clock starts at its first request, whether or not that one told anything
+    begun = np.full(len(trace), np.inf)
+    np.minimum.at(begun, root[payment], sent)
+    changes = np.flatnonzero(np.diff(roots)) + 1
+    rank = np.arange(len(order)) - np.repeat(np.concatenate([[0], changes]), np.diff([0, *changes, len(order)]))
+    keep = rank < MAX_LENGTH
+    order, roots = order[keep], roots[keep]
+    start = np.concatenate([[0], np.flatnonzero(np.diff(roots)) + 1, [len(order)]]) if len(order) else np.zeros(1)
+    processors, processor = _codes(log.attempts["processor"].take(order))
+    decline = pc.fill_null(log.attempts["decline_code"].take(order), "")
+    outcome = log.attempts["outcome"].take(order).to_pylist()
+    text = ["" if o == "approved" else (c or UNSTATED) for o, c in zip(outcome, decline.to_pylist(), strict=True)]
+    codes = tuple(sorted(set(text) - {""}))
+    index = {"": 0} | {name: i + 1 for i, name in enumerate(codes)}
+    return Sequences(trace, processors, codes, start.astype(np.int64), payment[order], processor,
+                     np.array([index[t] for t in text], dtype=np.int64),
+                     (sent[order] - begun[roots]) / 3600, sent[order])
+
+
+UNSTATED = "declined"  # the code under which a decline without a code is modelled
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:
+    names, codes = np.unique(np.array(column.to_pylist(), dtype=str), return_inverse=True)
+    return tuple(str(n) for n in names), codes.astype(np.int64)

@@ -1,0 +1,127 @@
+"""Circuit breakers: processors that stop answering are passed over for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
+
+from pydantic import Field, field_validator
+
+from routesim.policies.conditions import TEXT_FIELDS
+from routesim.policies.description import Description, nearest
+from routesim.policies.durations import PositiveDuration, parse_duration
+from routesim.policies.parts import Admission
+from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Payment, View
+
+CIRCUIT_OPEN = "circuit_open"
+_ANSWER_GRACE_S = 1.0  # a probe that has not answered this long after its timeout was never sent
+
+
+class CircuitBreaker(Description):
+    """Timeouts in a row open a processor's circuit; while it is open the processor is passed over, then probed."""
+
+    per: list[str] = Field(
+        default=["processor"], description="what has a circuit of its own: processor, with payment fields if wanted"
+    )
+    consecutive_timeouts: int = Field(default=5, ge=1, description="timeouts in a row that open the circuit")
+    open_for: PositiveDuration = Field(default="60s", description="how long it stays open before it is probed")
+    probes: int = Field(default=1, ge=1, description="payments that may be in flight as probes at one time")
+
+    @field_validator("per")
+    @classmethod
+    def _known_fields(cls, per: list[str]) -> list[str]:
+        known = ("processor", *TEXT_FIELDS)
+        for name in per:
+            if name not in known:
+                raise ValueError(f"no circuit is kept per {name!r}{nearest(name, known)}")
+        if "processor" not in per:
+            raise ValueError("a circuit belongs to a processor; write per: [processor, ...]")
+        return per
+
+
+class _Open:
+    """A circuit that is open, or being probed once ``until`` has passed. ``probes``: payment to when it must answer."""
+
+    __slots__ = ("probes", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.probes: dict[str, float] = {}
+
+
+class BreakerFailover:
+    """The failover that CircuitBreaker describes.
+
+    While a circuit is open only its probes count: the answers of attempts sent before it opened, or sent because
+    every circuit was open, change nothing. An answer other than a timeout to any probe closes the circuit; a probe
+    that times out opens it anew. When all circuits are open the first of what remains is tried.
+    """
+
+    def __init__(self, description: CircuitBreaker) -> None:
+        self._limit = description.consecutive_timeouts
+        self._open_for_s = parse_duration(description.open_for)
+        self._probes = description.probes
+        self._scope = _scope([name for name in description.per if name != "processor"])
+        self._timeouts: dict[Hashable, int] = {}  # in a row, where there are any
+        self._open: dict[Hashable, _Open] = {}
+
+    def admit(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Admission:
+        """Pass over open circuits; the first whose rest is over, met before any closed one, is probed."""
+        if not self._open:
+            return Admission(ranked)
+        payment = view.payment
+        admitted: list[Choice] = []
+        is_probe = False
+        for choice in ranked:
+            circuit = self._open.get(self._scope(payment, choice.processor))
+            if circuit is None:
+                admitted.append(choice)
+            elif not admitted and self._may_probe(circuit, view, choice.processor):
+                admitted.append(choice)
+                is_probe = True
+        if not admitted:
+            return Admission(ranked)
+        passed_over = admitted[0] is not ranked[0]
+        decision: Decision | None = "probe" if is_probe else "failover" if passed_over else None
+        return Admission(admitted, CIRCUIT_OPEN if passed_over else None, decision)
+
+    def _may_probe(self, circuit: _Open, view: View, processor: str) -> bool:
+        if view.now < circuit.until:
+            return False
+        if len(circuit.probes) >= self._probes:
+            circuit.probes = {name: latest for name, latest in circuit.probes.items() if latest >= view.now}
+            if len(circuit.probes) >= self._probes:
+                return False
+        terms = view.terms.get(processor)
+        timeout_s = terms.timeout_s if terms is not None else self._open_for_s
+        circuit.probes[view.payment.payment_id] = view.now + timeout_s + _ANSWER_GRACE_S
+        return True
+
+    def observe(self, payment: Payment, answer: Answer) -> None:
+        """Count a timeout, or hear a probe's answer."""
+        key = self._scope(payment, answer.processor)
+        circuit = self._open.get(key)
+        if circuit is not None:
+            if circuit.probes.pop(payment.payment_id, None) is None:
+                return
+            if answer.outcome == "timeout":
+                circuit.until = answer.answered_at + self._open_for_s
+            else:
+                del self._open[key]
+        elif answer.outcome == "timeout":
+            timeouts = self._timeouts.get(key, 0) + 1
+            if timeouts >= self._limit:
+                self._timeouts.pop(key, None)
+                self._open[key] = _Open(answer.answered_at + self._open_for_s)
+            else:
+                self._timeouts[key] = timeouts
+        elif key in self._timeouts:
+            del self._timeouts[key]
+
+
+def _scope(fields: list[str]) -> Callable[[Payment, str], Hashable]:
+    """The key of a payment's circuit at a processor."""
+    if not fields:
+        return lambda payment, processor: processor
+    get = attrgetter(*fields)
+    return lambda payment, processor: (processor, get(payment))
