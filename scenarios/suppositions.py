@@ -141,8 +141,11 @@ def matching(trace: Trace, predicate: Predicate) -> npt.NDArray[np.bool_]:
 def outages_of(scenario: Scenario, model: Model, luck: Luck, observed: Sequence[Outage], start: float,
                end: float) -> list[Outage]:
     """The outages of one replication: drawn, observed or none, and those that the scenario adds."""
-    base = {"calibrated": lambda: draw_outages(model, luck, start, end), "observed": lambda: list(observed),
-            "none": list}[scenario.outages.base]()
+    base: list[Outage] = []
+    if scenario.outages.base == "calibrated":
+        base = draw_outages(model, luck, start, end)
+    elif scenario.outages.base == "observed":
+        base = list(observed)
     for each in scenario.outages.add:
         applies = compile_when(each.when) if each.when else None
         base += [Outage(processor, each.kind, each.start_s, each.end_s, each.loss_share, each.latency_factor or 1.0,
@@ -185,9 +188,9 @@ def in_words(scenario: Scenario) -> list[str]:
         what = f"{name} is a processor like {change.like}" if change.like else f"{name} changes"
         lines.append(f"{what}: {said}" if said else what)
     for each in scenario.world.changes:
-        until = f" until {each.until:%Y-%m-%d %H:%M}" if each.until else ""
-        lines.append(f"approval at {each.processor} moves by {each.approval_pp.mean:+g} pp from {each.at:%Y-%m-%d %H:%M}"
-                     f"{until}" + (f" where {each.when}" if each.when else ""))
+        span = f"from {each.at:%Y-%m-%d %H:%M}" + (f" until {each.until:%Y-%m-%d %H:%M}" if each.until else "")
+        lines.append(f"approval at {each.processor} moves by {each.approval_pp.mean:+g} pp {span}"
+                     + (f" where {each.when}" if each.when else ""))
     if scenario.world.arrivals.factor != 1:
         lines.append(f"traffic is {scenario.world.arrivals.factor:g} times the trace's")
     if scenario.outages.base != "calibrated":

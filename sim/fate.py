@@ -190,7 +190,7 @@ class Fates:
             latency_ms: float = card.chunk.latency(station.name, outcome, distribution)[card.offset]
         else:
             latency_ms = distribution.quantile(draws.latency)
-        return latency_ms * factor / 1000
+        return latency_ms * station.latency.factor * factor / 1000
 
 
 def _by_outcome(latency: Latency, outcome: Outcome) -> Distribution:

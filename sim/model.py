@@ -69,11 +69,12 @@ class Capacity(Part):
 
 
 class Latency(Part):
-    """Answer times in ms by outcome; ``declined`` and ``unavailable`` default to ``approved``."""
+    """Answer times in ms by outcome, all times ``factor``; ``declined`` and ``unavailable`` default to ``approved``."""
 
     approved: Distribution
     declined: Distribution | None = None
     unavailable: Distribution | None = None
+    factor: float = Field(default=1.0, gt=0)
 
 
 class OutageEffect(Part):

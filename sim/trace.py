@@ -36,14 +36,16 @@ class Levels:
 class Trace:
     """Payments in order of arrival (the PAYMENTS schema of ``sim.log``).
 
+    ``timezone`` governs the hours and days that policies see, ``model_timezone`` those that the model was fitted in.
     ``forerunner`` (n,) is the row of the failed payment of the same order that a payment follows, or -1 for an
     exogenous one; ``follower`` is its inverse.
     """
 
-    def __init__(self, payments: pa.Table, timezone: str = "UTC") -> None:
+    def __init__(self, payments: pa.Table, timezone: str = "UTC", model_timezone: str | None = None) -> None:
         order = pc.sort_indices(payments, sort_keys=[("arrived_at", "ascending"), ("payment_id", "ascending")])
         self.table: pa.Table = payments.take(order).select(PAYMENTS.names).cast(PAYMENTS).combine_chunks()
         self.timezone = ZoneInfo(timezone)
+        self.model_timezone = ZoneInfo(model_timezone or timezone)
         self._objects: dict[int, list[Payment]] = {}
 
     def __len__(self) -> int:
@@ -108,7 +110,8 @@ class Trace:
         if column == "comeback":
             return Levels((self.forerunner >= 0).astype(np.int64), ("no", "yes"))
         if column in ("hour", "weekday"):
-            return Levels(self._local[column], tuple(str(i) for i in range(24 if column == "hour" else 7)))
+            names = tuple(str(i) for i in range(24 if column == "hour" else 7))
+            return Levels(self._local(self.model_timezone)[column], names)
         encoded = pc.fill_null(self.table[column].cast(pa.string()), "").combine_chunks().dictionary_encode()
         names = encoded.dictionary.to_pylist()
         order = sorted(range(len(names)), key=names.__getitem__)  # codes by name, not by first appearance
@@ -120,11 +123,14 @@ class Trace:
     def log_amount_usd(self) -> npt.NDArray[np.float64]:
         return np.log(np.maximum(self.table["amount_usd"].to_numpy(), 0.01))
 
+    def _local(self, zone: ZoneInfo) -> dict[str, npt.NDArray[np.int64]]:
+        local = pd.DatetimeIndex(self.table["arrived_at"].to_pandas()).tz_convert(zone)
+        return {name: np.asarray(values, dtype=np.int64)
+                for name, values in (("hour", local.hour), ("weekday", local.day_of_week), ("day", local.day))}
+
     @cached_property
-    def _local(self) -> dict[str, npt.NDArray[np.int64]]:
-        local = pd.DatetimeIndex(self.table["arrived_at"].to_pandas()).tz_convert(self.timezone)
-        return {"hour": np.asarray(local.hour, dtype=np.int64), "weekday": np.asarray(local.day_of_week, dtype=np.int64),
-                "day": np.asarray(local.day, dtype=np.int64)}
+    def _policy_clock(self) -> dict[str, npt.NDArray[np.int64]]:
+        return self._local(self.timezone)
 
     def payments(self, chunk: int) -> list[Payment]:
         """The payments of one chunk as policies see them; kept, since every policy and replication asks again."""
@@ -137,7 +143,7 @@ class Trace:
         part = self.table.slice(start, CHUNK)
         columns = {name: part[name].to_pylist() for name in _COPIED}
         due = [None if d is None else d.timestamp() for d in part["due_at"].to_pylist()]
-        local = {name: values[start:start + CHUNK].tolist() for name, values in self._local.items()}
+        local = {name: values[start:start + CHUNK].tolist() for name, values in self._policy_clock.items()}
         arrived = self.arrived_at[start:start + CHUNK].tolist()
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return [Payment(**row, arrived_at=arrived[i], due_at=due[i], hour=local["hour"][i],

@@ -1,0 +1,116 @@
+"""One replication: a drawn world, a draw of luck in it, and every policy simulated under the same draws."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from routesim.policies.logged import LoggedTables
+from routesim.policies.vocabulary import Policy
+from routesim.reports.columns import Columns
+from routesim.reports.metrics import Measured, measure
+from routesim.reports.support import Support
+from routesim.scenarios.loading import policy_factories
+from routesim.scenarios.schema import Scenario
+from routesim.scenarios.suppositions import Supposed, outages_of, supposed
+from routesim.sim.draws import Luck
+from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
+from routesim.sim.files import write_table
+from routesim.sim.log import AttemptLog
+from routesim.sim.model import CalibratedModel
+from routesim.sim.outages import Outage, outage_table
+from routesim.sim.trace import Trace
+
+SAMPLED_REPLICATION = (0, 0)  # with `log: sample` this one is kept
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a replication needs, read once: inert, so that worker processes can be handed it."""
+
+    scenario: Scenario
+    model: CalibratedModel
+    payments: pa.Table
+    support: Support | None
+    observed: Sequence[Outage]
+
+    def trace(self) -> Trace:
+        return Trace(self.payments, self.scenario.timezone, self.model.model.timezone)
+
+    def factories(self) -> dict[str, Callable[[], Policy]]:
+        """A factory of each policy. Raises BadInput for a policy that cannot be made."""
+        logged = self.model.model.logged
+        tables = None if logged is None else LoggedTables.model_validate(logged)
+        return policy_factories(self.scenario, tuple(self.model.model.processors), tables)
+
+
+@dataclass(frozen=True)
+class Replication:
+    """The measured policies of one world and luck, its outages, and how long decisions took (s, a sample)."""
+
+    world: int
+    luck: int
+    measured: dict[str, Measured]
+    outages: pa.Table
+    refusals: dict[str, dict[str, int]]
+    decision_s: dict[str, list[float]] = field(default_factory=dict)
+
+
+def replicate(study: Study, world: int, luck_number: int, log_folder: Path | None,
+              told: Callable[[], Any] = lambda: None) -> Replication:
+    """Simulate every policy under one world and luck; ``told`` is called after each. Logs go below ``log_folder``."""
+    scenario = study.scenario
+    trace = study.trace()
+    known = supposed(scenario, study.model.draw(world, scenario.seed), trace)
+    luck = Luck(scenario.seed, world, luck_number)
+    start = float(trace.arrived_at[0])
+    end = float(trace.arrived_at[-1])
+    outages = outages_of(scenario, known.decisions.world.model, luck, study.observed, start, end + RUN_OUT_S)
+    seen = outage_table(o for o in outages if o.start < end and o.end > start)
+    fees = {name: p.terms(name).fee for name, p in known.decisions.world.model.processors.items()}
+    unsupported = study.support.unsupported if study.support is not None else None
+    factories = study.factories()
+    order = [scenario.baseline, *(name for name in factories if name != scenario.baseline)]
+    measured: dict[str, Measured] = {}
+    refusals: dict[str, dict[str, int]] = {}
+    decision_s: dict[str, list[float]] = {}
+    baseline: Columns | None = None
+    for name in order:
+        done = _simulate(trace, known, factories[name](), luck, outages)
+        columns = Columns.of(done.log, unsupported)
+        baseline = baseline or columns
+        without = None
+        if outages:
+            calm = _simulate(trace, known, factories[name](), luck, [])
+            without = Columns.of(calm.log)
+        measured[name] = measure(columns, outages=seen, fees=fees, baseline=baseline, without_outages=without,
+                                 refusals={why: n for why, n in done.refusals.items() if why != "unfinished"})
+        refusals[name] = dict(sorted(done.refusals.items()))
+        decision_s[name] = done.decision_s
+        if log_folder is not None:
+            _write_log(log_folder, name, world, luck_number, done.log)
+        told()
+    return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, refusals,
+                       decision_s)
+
+
+def _simulate(trace: Trace, known: Supposed, policy: Policy, luck: Luck, outages: Sequence[Outage]) -> Simulated:
+    return Engine(trace, known.decisions, policy, luck, outages, known.changes, clock=time.perf_counter).run()
+
+
+def _write_log(folder: Path, policy: str, world: int, luck: int, log: AttemptLog) -> None:
+    part = f"policy={policy}/world={world:03d}/luck={luck:03d}/part-0.parquet"
+    write_table(folder / "payments" / part, log.payments)
+    write_table(folder / "attempts" / part, log.attempts)
+
+
+def decision_quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99 of decision times, ms."""
+    values = np.asarray(seconds) * 1000
+    return {f"p{p}": round(float(np.percentile(values, p)), 6) for p in (50, 95, 99)} if len(values) else {}
