@@ -54,7 +54,8 @@ def fit_latency(log: AttemptLog, inside: Bools) -> FittedLatency:
         for kind in OUTCOMES:
             times = latency[answered & (outcome == kind)]
             fits[kind] = fit_time(_thin(times), families=FAMILIES) if len(times) >= ENOUGH else whole
-        fitted[name] = Latency(**{kind: fit.distribution for kind, fit in fits.items()})
+        fitted[name] = Latency(approved=fits["approved"].distribution, declined=fits["declined"].distribution,
+                               unavailable=fits["unavailable"].distribution)
         blocks += [_block(name, kind, fit) for kind, fit in fits.items()]
     return FittedLatency(fitted, timeouts, tuple(blocks))
 

@@ -89,8 +89,9 @@ def _fit_gaps(gaps: Mapping[str, list[tuple[float, bool]]], name: str) -> tuple[
 
     start = np.concatenate([np.full(len(rows), common), np.zeros(shapes)])
     best = optimize.minimize(loss, start, method="BFGS")
-    covariance = np.linalg.pinv(hessian(loss, best.x), hermitian=True)
-    return name, np.asarray(best.x, dtype=np.float64), covariance, 2 * float(best.fun) + float(shapes * np.log(max(events, 2)))
+    covariance: Floats = np.asarray(np.linalg.pinv(hessian(loss, best.x), hermitian=True), dtype=np.float64)
+    criterion = 2 * float(best.fun) + float(shapes * np.log(max(events, 2)))
+    return name, np.asarray(best.x, dtype=np.float64), covariance, criterion
 
 
 def _kinds(found: Found) -> dict[OutageKind, OutageEffect]:

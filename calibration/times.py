@@ -97,7 +97,7 @@ def _fit(family: Family, times: Floats, seen: Bools, prior: tuple[Floats, Floats
     best = optimize.minimize(loss, start, method="Nelder-Mead",
                              options={"xatol": 1e-4, "fatol": 1e-5, "maxiter": 600 * len(start), "adaptive": True})
     information = hessian(loss, best.x)
-    covariance = np.linalg.pinv(information, hermitian=True)
+    covariance: Floats = np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
     value = -float(best.fun)
     distribution = build(family, best.x)
     return FittedTime(distribution, family.names, family.scales, best.x, covariance, value,

@@ -32,7 +32,8 @@ def format_moment(moment: datetime) -> str:
 Moment = Annotated[datetime, PlainValidator(parse_moment), PlainSerializer(format_moment)]
 
 
-def _known_timezone(name: str) -> str:
+def known_timezone(name: str) -> str:
+    """``name`` where it is a time zone. Raises ValueError where it is none."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -40,4 +41,4 @@ def _known_timezone(name: str) -> str:
     return name
 
 
-Timezone = Annotated[str, AfterValidator(_known_timezone)]
+Timezone = Annotated[str, AfterValidator(known_timezone)]

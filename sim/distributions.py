@@ -6,6 +6,7 @@ by inversion: one uniform gives one value, so a change of family moves no other 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -152,13 +153,18 @@ class LognormalMixture(_Family):
         return (Lognormal(median=self.median, sigma=self.sigma),
                 Lognormal(median=self.tail_median, sigma=self.tail_sigma))
 
-    def ppf(self, u: Array) -> Array:
-        # No closed form: the exact CDF is tabled on a fine grid in log time, and inverted by interpolation.
+    @cached_property
+    def _table(self) -> tuple[Array, Array]:
+        """No closed form: the exact CDF's logit on a fine grid in log time, to be inverted by interpolation."""
         low = np.log(min(self.median, self.tail_median)) - 8 * max(self.sigma, self.tail_sigma)
         high = np.log(max(self.median, self.tail_median)) + 8 * max(self.sigma, self.tail_sigma)
         grid = np.linspace(low, high, 4001)
-        tail = special.logit(np.clip(1 - self.sf(np.exp(grid)), 1e-16, 1 - 1e-16))
-        return np.exp(np.interp(special.logit(u), tail, grid))
+        survival = np.clip(self.sf(np.exp(grid)), 1e-300, None)
+        below = np.clip(1 - survival, 1e-300, None)
+        return np.log(below) - np.log(survival), grid
+
+    def ppf(self, u: Array) -> Array:
+        return np.exp(np.interp(special.logit(u), *self._table))
 
     def logpdf(self, x: Array) -> Array:
         body, tail = self._parts()

@@ -160,7 +160,8 @@ def test_outage_changes_nothing_outside_its_processor_before_the_first_retry() -
     frames = [log.attempts.to_pandas() for log in logs]
     begin, end = (np.datetime64(int(t * 1e6), "us") for t in (outage.start - 1, outage.end))
     sent = frames[1]["sent_at"].dt.tz_localize(None)
-    lost = frames[1][(frames[1]["processor"] == "A") & (frames[1]["outcome"] == "timeout") & (sent > begin) & (sent < end)]
+    at_a = (frames[1]["processor"] == "A") & (frames[1]["outcome"] == "timeout")
+    lost = frames[1][at_a & (sent > begin) & (sent < end)]
     touched = set(lost["payment_id"].str.removesuffix("+1"))
     assert len(touched) > 300
     # every order that the outage did not touch is the same to the microsecond

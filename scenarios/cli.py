@@ -1,0 +1,207 @@
+"""The command line. Exit 0: done; 1: a check fell short; 2: bad input, in one clear line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from routesim.scenarios.moments import known_timezone, parse_moment
+from routesim.sim.errors import BadInput
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="Decide how card payments are routed, retried and failed over before real money is at stake.")
+out = Console()
+err = Console(stderr=True)
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise BadInput(str(error), option) from None
+
+
+def _counting(what: str) -> tuple[Progress, Callable[[int, int], None]]:
+    progress = Progress(TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+                        TimeElapsedColumn(), console=err, transient=True)
+    task = progress.add_task(what, total=None)
+    return progress, lambda done, todo: progress.update(task, completed=done, total=todo)
+
+
+@app.command()
+def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all that the demo makes")] = Path("demo"),
+         ) -> None:
+    """Made-up history → calibrate → check → run → report."""
+    from routesim.scenarios.demo import DAYS, PER_DAY, SPLIT, prepare_scenario
+
+    extract, model = out_dir / "history", out_dir / "model"
+    out.rule("1. a made-up history of five weeks")
+    history(extract, DAYS, PER_DAY, 1)
+    out.rule("2. calibrate on the first four")
+    calibrate(str(extract), model, until=SPLIT)
+    out.rule("3. check the model on the fifth, which it has not seen")
+    progress, told = _counting("checking")
+    from routesim.scenarios.checking import run_check
+
+    with progress:
+        passed = run_check(model, extract, None, _moment(SPLIT, "--from"), None, out_dir, None, out, told)
+    out.rule("4. run a scenario on the fifth week")
+    scenario = prepare_scenario(out_dir)
+    run(scenario, out_dir / "run")
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def history(target: Annotated[Path, typer.Argument(metavar="OUT", help="folder for the extract")],
+            days: Annotated[int, typer.Option(min=1, help="days of history")] = 28,
+            per_day: Annotated[int, typer.Option(min=1, help="orders a day")] = 2600,
+            seed: Annotated[int, typer.Option(min=0)] = 1) -> None:
+    """Write a made-up PAYMENT_ML extract: Parquet, one file a view, and the truth beside it."""
+    from routesim.calibration.made_up import make_history
+
+    with err.status("making up a history") as status:
+        made = make_history(target, days=days, per_day=per_day, seed=seed, progress=status.update)["observed"]
+    out.print(f"{made['payments']:,} payments, {made['attempts']:,} attempts, approval {made['approval']:.2%} → "
+              f"{target}", highlight=False)
+
+
+@app.command()
+def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, or a file")],
+              model: Annotated[Path, typer.Option("--out", metavar="MODEL", help="folder for the model")],
+              profile: Annotated[str | None, typer.Option(help="a profile's name, or a YAML file")] = None,
+              from_: Annotated[str | None, typer.Option("--from", metavar="TIME")] = None,
+              until: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+              timezone: Annotated[str, typer.Option(help="governs the hours of the day")] = "America/Mexico_City",
+              ) -> None:
+    """Fit a model, with its uncertainty, to a history."""
+    from routesim.calibration.calibrate import calibrate as fit
+    from routesim.calibration.history import read_history
+
+    try:
+        zone = known_timezone(timezone)
+    except ValueError as error:
+        raise BadInput(str(error), "--timezone") from None
+    with err.status("reading history") as status:
+        found = read_history(source, profile, _moment(from_, "--from"), _moment(until, "--until"))
+        result = fit(found, zone, model.name, status.update)
+        result.save(model)
+        found.quarantine.write(model)
+    _tell_quarantine(found.quarantine)
+    fitted = result.model.model
+    out.print(f"model of {len(fitted.processors)} processors from {found.log.payments.num_rows:,} payments, "
+              f"{result.outages.num_rows} outages found → {model}", highlight=False)
+
+
+def _tell_quarantine(quarantine: Any) -> None:
+    for table, reason, count in quarantine.summary():
+        err.print(f"{table}: {reason}: {count:,}", style="dim", highlight=False)
+    for warning in quarantine.warnings:
+        err.print(f"warning: {warning}", style="yellow", highlight=False)
+
+
+@app.command()
+def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
+          source: Annotated[str, typer.Argument(metavar="SOURCE")],
+          profile: Annotated[str | None, typer.Option(help="a profile's name, or a YAML file")] = None,
+          from_: Annotated[str | None, typer.Option("--from", metavar="TIME")] = None,
+          until: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+          out_dir: Annotated[Path | None, typer.Option("--out", help="folder for check.json")] = None,
+          workers: Annotated[int | None, typer.Option(min=1)] = None) -> None:
+    """Does the model foretell this history? Exit 1 if not."""
+    from routesim.scenarios.checking import run_check
+
+    progress, told = _counting("checking")
+    with progress:
+        passed = run_check(model, source, profile, _moment(from_, "--from"), _moment(until, "--until"), out_dir,
+                           workers, out, told)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
+        out_dir: Annotated[Path | None, typer.Option("--out", help="folder for the run; runs/NAME if left out")] = None,
+        workers: Annotated[int | None, typer.Option(min=1, help="local processes; all cores if left out")] = None,
+        overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None) -> None:
+    """Run a scenario and write its report."""
+    from routesim.scenarios.loading import load_scenario
+    from routesim.scenarios.runner import check_replaceable, prepare
+    from routesim.scenarios.runner import run as run_scenario
+
+    loaded = load_scenario(scenario, overrides or [])
+    target = out_dir or Path("runs") / loaded.scenario
+    check_replaceable(target)
+    with err.status("reading the model and the trace"):
+        prepared = prepare(loaded)
+    progress, told = _counting(loaded.scenario)
+    with progress:
+        run_scenario(prepared, target, workers, told)
+    _show(target)
+
+
+def _show(run_dir: Path) -> None:
+    from routesim.reports.run_folder import read
+    from routesim.reports.terminal import summary_table
+
+    out.print(summary_table(read(run_dir)))
+    out.print(f"\n{run_dir / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")]) -> None:
+    """Make the page of a run again."""
+    from routesim.reports.page import render
+
+    render(run_dir)
+    _show(run_dir)
+
+
+@app.command()
+def policies() -> None:
+    """What the catalog holds, with parameters and defaults."""
+    from routesim.policies.listing import listing
+
+    for each in listing():
+        out.print(f"\n[bold]{each.name}[/bold] ({each.kind}): {each.doc}", highlight=False)
+        if each.parameters:
+            table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+            for column in ("parameter", "kind", "default", "meaning"):
+                table.add_column(column)
+            for name, kind, default, doc in each.parameters:
+                table.add_row(name, kind, "needed" if default is None else default, doc)
+            out.print(table)
+
+
+def main() -> None:
+    """The console command: usage and input errors end in one line and exit 2, an interruption in exit 130."""
+    try:
+        code = app(standalone_mode=False)
+    except BadInput as error:
+        code = _fail(str(error))
+    except TyperException as error:
+        code = _fail(error.format_message())
+    except OSError as error:  # a full or failing disk, wherever it shows
+        code = _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted; the same command goes on where it was", highlight=False)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    if line:  # without a command the help was shown, and there is nothing more to say
+        print(f"routesim: {line}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
