@@ -18,6 +18,7 @@ from routesim.calibration.staging import quoted
 from routesim.calibration.timing import give_times
 from routesim.sim.errors import BadInput
 
+BIN_ROWS = 5  # payments of a BIN that must name its bank before it is taken for another's
 LOST_ATTEMPT = "an attempt of it is quarantined"
 LOST_PAYMENT = "its payment is quarantined"
 
@@ -85,6 +86,7 @@ class Cleaner:
             self._one("SELECT COUNT(*) FROM payments_0 WHERE order_id IS NULL"),
         )
         self._run("UPDATE payments_0 SET order_id = payment_id WHERE order_id IS NULL")
+        self._name_banks()
         unknown = self._one("SELECT COUNT(*) FROM payments_0 WHERE initiator IS NULL")
         if unknown:
             self.ledger.warn(f"{unknown} payments tell no initiator (CIT or MIT): it is 'unknown'")
@@ -98,6 +100,24 @@ class Cleaner:
                     THEN 'no attempt'
             END AS reason FROM payments_0""")
         self._run("DROP TABLE payments_0")
+
+    def _name_banks(self) -> None:
+        """A missing bank is that of its BIN, where all but one in a hundred of the BIN's payments name the same one."""
+        missing = self._one("SELECT COUNT(*) FROM payments_0 WHERE bank IS NULL")
+        if not missing:
+            return
+        self._run(f"""
+            CREATE TEMP TABLE issuers AS
+            WITH counts AS (SELECT card_bin, bank, COUNT(*) AS n FROM payments_0
+                WHERE bank IS NOT NULL AND card_bin IS NOT NULL GROUP BY ALL)
+            SELECT card_bin, ARG_MAX(bank, n) AS bank FROM counts GROUP BY card_bin
+            HAVING MAX(n) >= {BIN_ROWS} AND MAX(n) >= 0.99 * SUM(n)""")
+        self._run("""UPDATE payments_0 SET bank = issuers.bank FROM issuers
+            WHERE payments_0.bank IS NULL AND payments_0.card_bin = issuers.card_bin""")
+        left = self._one("SELECT COUNT(*) FROM payments_0 WHERE bank IS NULL")
+        self.ledger.mend("payments", "missing bank taken from its BIN", missing - left)
+        self.ledger.mend("payments", "missing bank kept as null", left)
+        self._run("DROP TABLE issuers")
 
     def _judge_attempts(self) -> None:
         sane = " OR ".join(

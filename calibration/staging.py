@@ -153,7 +153,7 @@ def _otherwise(name: str, text: str) -> str:
 def _tell_words(
     connection: duckdb.DuckDBPyConnection, rows: pa.Table, table: str, profile: Profile, ledger: Ledger
 ) -> None:
-    """Warn of words that the profile does not list where it should; count mixed spellings and missing banks."""
+    """Warn of words that the profile does not list where it should; count mixed spellings."""
     for name in set(rows.column_names) & {"status", "answer_status", "refused", "initiator", "processor"}:
         known = ", ".join(quoted(word) for word in words(name, profile)) or "''"
         text = _text(name, profile)
@@ -172,9 +172,6 @@ def _tell_words(
             f"spelt, COUNT(*) AS n FROM staged WHERE {name} IS NOT NULL GROUP BY spelt) GROUP BY LOWER(spelt))"
         ).fetchall()
         ledger.mend(table, f"mixed spelling of {name}", int(mixed[0][0]))
-    if "bank" in rows.column_names:
-        missing = connection.sql(f"SELECT COUNT(*) FROM staged WHERE {_text('bank', profile)} IS NULL").fetchall()
-        ledger.mend(table, "missing bank kept as null", int(missing[0][0]))
 
 
 def mapped(text: str, table: Mapping[str, str], otherwise: str) -> str:

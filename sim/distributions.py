@@ -155,12 +155,13 @@ class LognormalMixture(_Family):
 
     @cached_property
     def _table(self) -> tuple[Array, Array]:
-        """No closed form: the exact CDF's logit on a fine grid in log time, to be inverted by interpolation."""
-        low = np.log(min(self.median, self.tail_median)) - 8 * max(self.sigma, self.tail_sigma)
-        high = np.log(max(self.median, self.tail_median)) + 8 * max(self.sigma, self.tail_sigma)
-        grid = np.linspace(low, high, 4001)
-        survival = np.clip(self.sf(np.exp(grid)), 1e-300, None)
-        below = np.clip(1 - survival, 1e-300, None)
+        """No closed form: the exact CDF's logit on a grid that is fine in both lognormals, however narrow one is, to be
+        inverted by interpolation in log time."""
+        reach = np.linspace(-8.0, 8.0, 2001)
+        grid = np.unique(np.concatenate([np.log(p.median) + p.sigma * reach for p in self._parts()]))
+        survival = np.maximum(self.sf(np.exp(grid)), 1e-300)
+        z = [(grid - np.log(p.median)) / p.sigma for p in self._parts()]
+        below = np.maximum((1 - self.tail_share) * special.ndtr(z[0]) + self.tail_share * special.ndtr(z[1]), 1e-300)
         return np.log(below) - np.log(survival), grid
 
     def ppf(self, u: Array) -> Array:

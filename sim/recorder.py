@@ -70,23 +70,16 @@ class Recorder:
         return AttemptLog(payments, attempts.combine_chunks(), rows)
 
     def _payments(self) -> pa.Table:
-        table = self._trace.table.take(pa.array(self._trace_rows, pa.int64()))
+        rows = pa.array(self._trace_rows, pa.int64())
         if not self._comebacks:
-            return table
+            return self._trace.table.take(rows)
+        # Those whom history did not bring are rows of their own behind the trace's, and take their place by index.
+        index = np.array(self._trace_rows, dtype=np.int64)
         where = [at for at, _, _ in self._comebacks]
-        columns = []
-        for field in PAYMENTS:
-            values = table[field.name].to_pylist() if field.name not in ("arrived_at", "due_at") else None
-            if field.name == "arrived_at":
-                moments = table["arrived_at"].cast(pa.int64()).to_numpy().copy()
-                moments[where] = [round(p.arrived_at * 1e6) for _, p, _ in self._comebacks]
-                columns.append(pa.array(moments).cast(field.type))
-                continue
-            if values is None:
-                columns.append(table[field.name])
-                continue
-            for at, payment, warm_up in self._comebacks:
-                values[at] = {"warm_up": warm_up, "logged_approved": None}.get(
-                    field.name, getattr(payment, field.name, None))
-            columns.append(pa.array(values, field.type))
-        return pa.table(columns, schema=PAYMENTS)
+        index[where] = len(self._trace) + np.arange(len(where))
+        returned = [{f.name: getattr(payment, f.name, None) for f in PAYMENTS} | {"warm_up": warm_up}
+                    for _, payment, warm_up in self._comebacks]
+        moments = timestamps(np.array([payment.arrived_at for _, payment, _ in self._comebacks]))
+        columns = [moments if f.name == "arrived_at" else pa.array([row[f.name] for row in returned], f.type)
+                   for f in PAYMENTS]
+        return pa.concat_tables([self._trace.table, pa.table(columns, schema=PAYMENTS)]).take(pa.array(index))
