@@ -6,7 +6,7 @@ PYTHON ?= python3
 demo: .venv/demo/installed  ## made-up history -> calibrate -> check -> run -> report
 	.venv/demo/bin/routesim demo --out demo
 
-test: .venv/test/installed lint  ## lint, types and all tests but the slow ones
+test: .venv/test/installed .venv/fakesnow/installed lint  ## lint, types and all tests but the slow ones
 	.venv/test/bin/python -m pytest -m "not slow" -n auto
 
 test-slow: .venv/test/installed  ## the checks that take minutes
@@ -29,6 +29,13 @@ benchmark: .venv/test/installed  ## the engine's speed, as a ratio to a plain Si
 .venv/test/installed: pyproject.toml $(wildcard */*.py) $(wildcard */*/*.py)
 	test -x .venv/test/bin/python || $(PYTHON) -m venv .venv/test
 	.venv/test/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' --config-settings editable_mode=strict
+	touch $@
+
+# A server that speaks Snowflake's wire protocol, for tests; apart, since it pins versions of DuckDB and sqlglot.
+.venv/fakesnow/installed:
+	$(PYTHON) -m venv --clear .venv/fakesnow
+	.venv/fakesnow/bin/pip install --quiet --disable-pip-version-check \
+		'fakesnow[server]>=0.12,<0.13' 'snowflake-connector-python>=4.8,<5'
 	touch $@
 
 clean:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from routesim.calibration.cleaning import Cleaner
 from routesim.calibration.profile import CodeMeaning, LoadedProfile, load_profile
 from routesim.calibration.quarantine import Ledger, Quarantine
+from routesim.calibration.snowflake_login import SCHEME, connection_name
 from routesim.calibration.source import Source, open_source
 from routesim.calibration.staging import quoted, stage
 from routesim.sim.errors import BadInput
@@ -64,10 +65,13 @@ def read_history(
 ) -> History:
     """Read and clean the payments that arrived in [from_, until) (a time without a zone is UTC; None is no bound).
 
-    ``source`` is a folder of Parquet or CSV files, one a view, or one file. ``profile`` is a built-in profile's name or
-    a YAML file; a folder's is payment_ml unless told. Payments of the ``warm_up_s`` before ``from_`` are kept too,
+    ``source`` is a folder of Parquet or CSV files, one a view, or one file, or ``snowflake://CONNECTION``, a connection
+    of the user's connections.toml. ``profile`` is a built-in profile's name or a YAML file; it is payment_ml unless
+    told, but for a single file, which needs one. Payments of the ``warm_up_s`` before ``from_`` are kept too,
     marked ``warm_up``. Raises BadInput, in one line, for whatever cannot be used: source, profile, window.
     """
+    if str(source).startswith(SCHEME):
+        connection_name(str(source))  # before any message shows the address: it might hold a password
     start, end = _utc(from_), _utc(until)
     if start and end and start >= end:
         raise BadInput(f"the window is empty: from {_told(start)} is not before until {_told(end)}", str(source))

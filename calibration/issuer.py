@@ -8,14 +8,14 @@ spreads of the pooled effects are learnt by empirical Bayes between fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize, special
 
 from routesim.calibration.design import WEAK_SD, Design, TermSpec, design
-from routesim.calibration.issuer_likelihood import IssuerLikelihood, Layout, Structure
+from routesim.calibration.issuer_likelihood import FINE_NODES, NODES, IssuerLikelihood, Layout, Structure
 from routesim.calibration.sequences import Sequences
 from routesim.sim.distributions import Exponential
 from routesim.sim.model import Block as ModelBlock
@@ -52,7 +52,7 @@ BLOCK_TERMS = (
 )
 
 IMMEDIATE_H = 1.0
-PERSISTENT = 0.7  # a code is a state of the card when this share of prompt further attempts is declined
+PERSISTENT = 0.5  # a code is a state of the card when prompt further attempts are approved this share as often as first
 _PRIOR_LOG_SIGMA = (np.log(0.7), 1.0)
 _PRIOR_LOG_MEAN_H = (np.log(48.0), 1.5)
 _PRIOR_LOGIT_SHARE = (2.0, 1.5)
@@ -81,12 +81,16 @@ def fit_issuer(data: Sequences, codes: Mapping[str, Code], progress: Callable[[s
     processor = Levels(data.processor, data.processors)
     approval = design(data.trace, data.payment, specs, {"processor": processor})
     odds = design(data.trace, data.payment[data.start[:-1]], odds_specs)
-    likelihood = IssuerLikelihood(data, structure, approval, odds)
+    likelihood = IssuerLikelihood(data, structure, approval, odds, NODES)
     theta = _start(data, likelihood)
     sds = approval.start_sds()
     block_sds = [odds.start_sds() for _ in structure.blocks]
     for number in range(_ROUNDS):
         progress(f"issuer's decision, round {number + 1} of {_ROUNDS}")
+        if number > 0:
+            structure = replace(structure, repeat_codes=likelihood.judgement_codes(theta))
+            likelihood = IssuerLikelihood(data, structure, approval, odds,
+                                          FINE_NODES if number == _ROUNDS - 1 else NODES)
         mean, precision = _prior(likelihood.layout, approval, sds, odds, block_sds)
         theta, covariance, value = _climb(likelihood, theta, mean, precision)
         if number < _ROUNDS - 1:
@@ -112,13 +116,15 @@ def find_structure(data: Sequences, codes: Mapping[str, Code]) -> Structure:
     prompt = later[data.since_h[later] - data.since_h[later - 1] < IMMEDIATE_H]
     np.add.at(followed, data.code[prompt - 1], 1)
     np.add.at(declined, data.code[prompt - 1], data.code[prompt] > 0)
+    usual = float((data.code[data.start[:-1]] == 0).mean())
     hard: list[int] = []
     blocks: list[tuple[int, ...]] = []
     names: list[str] = []
     for number, name in enumerate(data.codes, start=1):
         meaning = codes.get(name) or Code()
         # Two declines of two are weak evidence: one imagined approval and one decline stand beside them.
-        persistent = (declined[number] + 1) / (followed[number] + 2) > PERSISTENT
+        approved = (followed[number] - declined[number] + usual) / (followed[number] + 2)
+        persistent = approved < PERSISTENT * usual
         if meaning.kind == "hard" and (persistent or followed[number] < 5):
             hard.append(number)
         elif persistent:
@@ -128,11 +134,14 @@ def find_structure(data: Sequences, codes: Mapping[str, Code]) -> Structure:
     if hard:
         blocks.append(tuple(hard))
         names.append("invalid card")
-    technical = tuple((p, c) for c, name in enumerate(data.codes, start=1)
-                      if (codes.get(name) or Code()).outcome == "unavailable"
-                      for p in range(len(data.processors)) if ((data.code == c) & (data.processor == p)).any())
+    unavailable = {c for c, name in enumerate(data.codes, start=1)
+                   if (codes.get(name) or Code()).outcome == "unavailable"}
+    technical = tuple((p, c) for c in sorted(unavailable) for p in range(len(data.processors))
+                      if ((data.code == c) & (data.processor == p)).any())
     everything = tuple(range(1, len(data.codes) + 1))
-    return Structure(everything, tuple(blocks), tuple(names), technical, recovers)
+    of_blocks = {c for block in blocks for c in block}
+    repeat_codes = tuple(c for c in everything if c not in of_blocks | unavailable)
+    return Structure(everything, tuple(blocks), tuple(names), technical, recovers, repeat_codes)
 
 
 def _varies(data: Sequences, spec: TermSpec) -> bool:
@@ -244,7 +253,7 @@ def _document(data: Sequences, structure: Structure, layout: Layout, approval: D
             recovers_share=1.0 if recovery is None else float(special.expit(recovery[1])))
     issuer = Issuer(approval=approval.predictor(theta[layout.approval], sds),
                     frailty_sd=float(np.exp(theta[layout.log_sigma][0])), repeat=float(theta[layout.repeat][0]),
-                    blocks=blocks,
+                    repeat_codes=[data.codes[c - 1] for c in structure.repeat_codes], blocks=blocks,
                     judgement_codes={"": _shares(data, structure.judgement, theta[layout.judgement])})
     technical: dict[str, dict[str, float]] = {name: {} for name in data.processors}
     for i, (p, c) in enumerate(structure.technical):

@@ -4,9 +4,9 @@ For a sequence of attempts k = 0..n-1 with codes y_k at processors p_k, times t_
 
     L = sum_j M_j * integral of prod_{k >= j} J_k(u) phi(u) du,   j = 0..n
 
-where the card is blocked up to attempt j-1 and judged from j on. M_0 is the probability of no block, M_j =
-sum_g pi_g w_gj prod_{k<j} B_gk that of block g ending between t_{j-1} and t_j (or, for j = n, after t_{n-1}). With
-technical rates T_pc, judgement shares s_c and block shares b_gc,
+where the card is blocked up to attempt j-1 and judged from j on: M_j = sum_g pi_g w_gj prod_{k<j} B_gk, with w_gj the
+probability of block g ending between t_{j-1} and t_j (before t_0 for j = 0, after t_{n-1} for j = n), and the
+probability of no block added to M_0. With technical rates T_pc, judgement shares s_c and block shares b_gc,
 
     q_k(u) = expit(eta_k + repeat * r_k + sigma * u)
     J_k(u) = (1 - T_p) q_k(u)                        if approved
@@ -30,7 +30,8 @@ from routesim.calibration.sequences import Ints, Sequences
 
 Floats = npt.NDArray[np.float64]
 
-NODES = 11
+NODES = 11  # enough to come near the maximum
+FINE_NODES = 21  # a frailty sd of 3 and four declines are then off by less than a percent in the likelihood
 _TINY = 1e-300
 
 
@@ -39,7 +40,8 @@ class Structure:
     """Which causes a code may have. Codes are numbered as in ``Sequences.code`` (from 1).
 
     ``judgement`` and each of ``blocks`` are lists of codes; ``technical`` the (processor, code) pairs with a rate of
-    their own; ``recovers`` the numbers of the blocks whose recovery history can show.
+    their own; ``recovers`` the numbers of the blocks whose recovery history can show; ``repeat_codes`` those that count
+    as judgements when the same processor is asked again.
     """
 
     judgement: tuple[int, ...]
@@ -47,6 +49,7 @@ class Structure:
     block_names: tuple[str, ...]
     technical: tuple[tuple[int, int], ...]
     recovers: tuple[int, ...]
+    repeat_codes: tuple[int, ...] = ()
 
 
 class Layout:
@@ -75,18 +78,16 @@ class Layout:
 class IssuerLikelihood:
     """Log-likelihood and scores of all sequences."""
 
-    def __init__(self, data: Sequences, structure: Structure, approval: Design, odds: Design) -> None:
+    def __init__(self, data: Sequences, structure: Structure, approval: Design, odds: Design,
+                 nodes: int | None = None) -> None:
         self.data, self.structure = data, structure
         self.layout = Layout(structure, approval, odds)
         self._approval, self._odds = approval.matrix, odds.matrix  # (attempts, p), (sequences, q)
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        self._nodes, self._weights = nodes, weights / weights.sum()
-        self._repeats = data.repeats([data.codes[c - 1] for codes in structure.blocks for c in codes])
+        points, weights = np.polynomial.hermite_e.hermegauss(nodes or FINE_NODES)
+        self._nodes, self._weights = points, weights / weights.sum()
+        self._repeats = data.repeats([data.codes[c - 1] for c in structure.repeat_codes])
+        self._judged = np.zeros(len(data.codes) + 1)  # expected judgements by code, as last evaluated
         self._by_length = {int(n): np.flatnonzero(data.lengths == n) for n in np.unique(data.lengths)}
-        n_codes = len(data.codes) + 1
-        self._technical_index = np.full((len(data.processors), n_codes), -1)
-        for i, (p, c) in enumerate(structure.technical):
-            self._technical_index[p, c] = i
 
     def evaluate(self, theta: Floats) -> tuple[Floats, sparse.csr_matrix]:
         """Log-likelihood (sequences,) and scores (sequences, parameters)."""
@@ -111,6 +112,7 @@ class IssuerLikelihood:
         total_technical = np.minimum(technical.sum(axis=1), 0.95)
         recovery = self._recovery(theta)
 
+        self._judged = np.zeros(n_codes)
         log_l = np.zeros(len(data))
         g_eta = np.zeros(len(data.code))
         dense = np.zeros((len(data), lay.size - lay.log_sigma.start))
@@ -130,12 +132,12 @@ class IssuerLikelihood:
             tail = np.concatenate([np.flip(np.cumprod(np.flip(j, 1), axis=1), 1), np.ones_like(j[:, :1])], axis=1)
             mass = np.zeros((len(which), n + 1))
             mass[:, 0] = 1 - prior[which].sum(axis=1)
-            block_mass = np.zeros((len(which), len(s.blocks), n + 1))
             b = np.where(approved[:, None, :], 0.0,
                          t_pc[:, None, :] + up[:, None, :] * shares[:, c].transpose(1, 0, 2))  # (m, G, n)
             windows, window_gradient = self._windows(data.since_h[rows], recovery)
-            prefix = np.cumprod(b, axis=2)  # prod of B over the first j attempts at [:, :, j-1]
-            block_mass[:, :, 1:] = prior[which][:, :, None] * windows * prefix
+            # the product of B over the first j attempts, at [:, :, j]
+            prefix = np.concatenate([np.ones_like(b[:, :, :1]), np.cumprod(b, axis=2)], axis=2)
+            block_mass = prior[which][:, :, None] * windows * prefix
             mass += block_mass.sum(axis=1)
             joint = mass[:, :, None] * tail * self._weights  # (m, n+1, Q)
             like = np.maximum(joint.sum(axis=(1, 2)), _TINY)
@@ -153,6 +155,7 @@ class IssuerLikelihood:
             out[:, 0] = sigma * (weighted * u).sum(axis=(1, 2))
             out[:, 1] = (weighted.sum(axis=2) * self._repeats[rows]).sum(axis=1)
             speaks = (in_judgement * (up[:, :, None] * (1 - q) * s_c / j)).sum(axis=2) * ~approved
+            self._judged += np.bincount(c.ravel(), speaks.ravel(), minlength=n_codes)
             self._count(out, lay.judgement, s.judgement, speaks, c, judged)
             in_block = block_posterior.sum(axis=2, keepdims=True) - np.cumsum(block_posterior, axis=2)  # j > k
             in_block = in_block[:, :, :n]
@@ -168,9 +171,15 @@ class IssuerLikelihood:
                     relative = np.where(windows[:, g, :, None] > 0,
                                         window_gradient[r] / np.maximum(windows[:, g, :, None], _TINY), 0.0)
                 at = lay.recovery[r].start - lay.log_sigma.start
-                out[:, at:at + 2] = (block_posterior[:, g, 1:, None] * relative).sum(axis=1)
+                out[:, at:at + 2] = (block_posterior[:, g, :, None] * relative).sum(axis=1)
             dense[which] = out
         return log_l, self._scores(g_eta, g_odds, dense)
+
+    def judgement_codes(self, theta: Floats) -> tuple[int, ...]:
+        """The codes of which at least half are judgements, neither a block's nor technical, at ``theta``."""
+        self.evaluate(theta)
+        seen = np.bincount(self.data.code, minlength=len(self._judged))
+        return tuple(c for c in range(1, len(seen)) if self._judged[c] >= 0.5 * max(seen[c], 1))
 
     def _recovery(self, theta: Floats) -> dict[int, tuple[float, float]]:
         """Block number to (mean hours, share that recovers)."""
@@ -179,21 +188,22 @@ class IssuerLikelihood:
                 for r, g in enumerate(self.structure.recovers)}
 
     def _windows(self, since_h: Floats, recovery: dict[int, tuple[float, float]]) -> tuple[Floats, list[Floats]]:
-        """P(the block ends between attempts j-1 and j), j = 1..n, (m, G, n); and gradients (m, n, 2) by recovery."""
+        """P(the block ends just before attempt j), j = 0..n, (m, G, n + 1); and gradients (m, n + 1, 2) by recovery.
+
+        Before attempt 0 it may end too: a sequence's clock starts at its first request, which may have told nothing.
+        """
         m, n = since_h.shape
-        windows = np.zeros((m, len(self.structure.blocks), n))
-        windows[:, :, n - 1] = 1.0  # a block that never ends
+        windows = np.zeros((m, len(self.structure.blocks), n + 1))
+        windows[:, :, n] = 1.0  # a block that never ends
         gradients = []
         for g, (mean, share) in recovery.items():
             decay = np.exp(-since_h / mean)
             survival = 1 - share + share * decay  # still blocked at each attempt
-            windows[:, g, : n - 1] = survival[:, :-1] - survival[:, 1:]
-            windows[:, g, n - 1] = survival[:, -1]
+            windows[:, g] = -np.diff(survival, axis=1, prepend=1.0, append=0.0)
             d_log_mean = share * decay * since_h / mean
             d_logit = share * (1 - share) * (decay - 1)
             steps = np.stack([d_log_mean, d_logit], axis=2)
-            gradient = np.concatenate([steps[:, :-1] - steps[:, 1:], steps[:, -1:]], axis=1)
-            gradients.append(gradient)
+            gradients.append(-np.diff(steps, axis=1, prepend=0.0, append=0.0))
         return windows, gradients
 
     def _count(self, out: Floats, where: slice, codes: tuple[int, ...], responsibility: Floats, c: Ints,

@@ -29,9 +29,9 @@ def fit_logged(log: AttemptLog, history_ends_at: float) -> LoggedTables:
     first = frame[frame["attempt_number"] == 1]
     failed = frame[frame["outcome"] != "approved"].copy()
     failed["followed"] = failed["next_processor"].notna()
-    delays = failed.loc[failed["followed"], "delay_s"]
-    longest = float(delays.quantile(0.99)) if len(delays) else 0.0
-    settled = failed[failed["followed"] | (failed["answered_s"] + longest < history_ends_at)]
+    settled = failed[failed["answered_s"] + _longest_delay_s(failed) < history_ends_at]
+    if settled.empty:  # a history shorter than its own delays
+        settled = failed
     followed = failed[failed["followed"]]
     return LoggedTables(
         first=[ShareLevel(by=list(by), cells=_shares(first, by, "processor")) for by in FIRST],
@@ -40,6 +40,13 @@ def fit_logged(log: AttemptLog, history_ends_at: float) -> LoggedTables:
         if len(followed) else [],
         max_attempts=int(frame["attempt_number"].max()),
     )
+
+
+def _longest_delay_s(failed: pd.DataFrame) -> pd.Series:
+    """The longest usual delay of each row's kind of initiator, for a customer's retry is due within seconds and a
+    subscription's within days. Those that were followed are held to it too, or the last days would show only them."""
+    longest = failed[failed["followed"]].groupby("initiator", dropna=False)["delay_s"].quantile(0.99)
+    return failed["initiator"].map(longest).fillna(0.0)
 
 
 def first_choice_agreement(log: AttemptLog) -> float:

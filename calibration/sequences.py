@@ -1,4 +1,8 @@
-"""The attempts that share one issuer's state, in order: a payment's own, and those of a return with the same card."""
+"""The attempts that share one issuer's state, in order: a payment's own, and those of a return with the same card.
+
+A return is known to be with the same card only by its token. Where history has none, cards of one BIN and bank cannot
+be told apart, and a few strangers among them would look like empty accounts that fill within minutes.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +49,11 @@ class Sequences:
     def lengths(self) -> Ints:
         return np.diff(self.start)
 
-    def repeats(self, block_codes: Sequence[str]) -> Floats:
-        """Earlier declines of the same sequence at the same processor, those with a block's code not counted, (n,)."""
-        blocked = np.array([False, *(c in set(block_codes) for c in self.codes)])
+    def repeats(self, counted_codes: Sequence[str]) -> Floats:
+        """Earlier declines of the same sequence at the same processor with one of ``counted_codes``, (n,)."""
+        of_code = np.array([False, *(c in set(counted_codes) for c in self.codes)])
         counts: Floats = np.zeros(len(self.code))
-        counted = (self.code > 0) & ~blocked[self.code]
+        counted = of_code[self.code]
         for first, last in zip(self.start[:-1][self.lengths > 1], self.start[1:][self.lengths > 1], strict=True):
             seen: dict[int, int] = {}
             for i in range(first, last):
@@ -70,7 +74,7 @@ def sequences(log: AttemptLog, trace: Trace, informative: npt.NDArray[np.bool_])
     own = np.array([ids[name] for name in log.payments["payment_id"].to_pylist()], dtype=np.int64)
     payment = own[log.payment_row]
     root = np.arange(len(trace), dtype=np.int64)
-    for row in np.flatnonzero(trace.same_card):  # rows ascend, so a forerunner's root is final when it is read
+    for row in np.flatnonzero(trace.same_token):  # rows ascend, so a forerunner's root is final when it is read
         root[row] = root[trace.forerunner[row]]
     sent = seconds(log.attempts["sent_at"])
     order = np.lexsort((log.attempts["attempt_number"].to_numpy(), sent, root[payment]))

@@ -1,7 +1,7 @@
-"""Where history is read from: a folder of files (one a view) or one file, read by the embedded DuckDB.
+"""Where history is read from: a folder of files (one a view) or one file, read by the embedded DuckDB, or Snowflake.
 
 A ``Source`` runs the text of a profile's queries, written in Snowflake's dialect, and returns Arrow. The embedded one
-compiles the text; one that talks to Snowflake would run it verbatim.
+compiles the text; Snowflake gets it verbatim.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from routesim.calibration.dialect import compile_query
 from routesim.calibration.profile import Column, LoadedProfile, ViewSpec
+from routesim.calibration.snowflake import Snowflake
+from routesim.calibration.snowflake_login import SCHEME
 from routesim.sim.errors import BadInput, nearest
 
 _PARQUET = (".parquet", ".pq")
@@ -37,6 +39,10 @@ class Source(Protocol):
 
     def query(self, text: str, where: str) -> pa.Table:
         """The rows of a query in Snowflake's dialect over the profile's views. ``where`` names it in errors."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the source holds; it may be called again."""
         ...
 
 
@@ -171,12 +177,15 @@ class Files:
             raise BadInput(f"cannot be run: {_one_line(error)}", where) from None
 
 
-def open_source(source: str | Path, profile: LoadedProfile) -> Files:
-    """The source that the text names: a folder or a file. Raises BadInput where it is neither."""
+def open_source(source: str | Path, profile: LoadedProfile) -> Source:
+    """The source that the text names: a folder, a file, or a connection to Snowflake. Raises BadInput where it is none.
+    """
     text = str(source)
+    if text.startswith(SCHEME):
+        return Snowflake(text, profile)
     if "://" in text:
         kind = text.split("://", 1)[0]
-        raise BadInput(f"only files and folders are read in this version, not {kind}://", text)
+        raise BadInput(f"a source is a folder, a file or {SCHEME}CONNECTION, not {kind}://", f"{kind}://...")
     return Files(Path(source), profile)
 
 

@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
+WEAK_SD = 2.0  # of a prior around the start: it holds what the times do not tell, as a mixture's share of nothing
+
+
 @dataclass(frozen=True)
 class Family:
     """A family with the scale of each parameter (all but shares are positive) and a start from log data."""
@@ -84,14 +87,14 @@ def _fit(family: Family, times: Floats, seen: Bools, prior: tuple[Floats, Floats
     logs = np.log(times[seen])
     spread = max(float(logs.std()), 0.05)
     start = np.array(family.start(float(logs.mean()), spread))
+    centre, width = prior if prior is not None else (start, np.full(len(start), WEAK_SD))
 
     def loss(at: Floats) -> float:
         distribution = build(family, at)
         with np.errstate(all="ignore"):
             total = distribution.logpdf(times[seen]).sum()
             total += np.log(np.maximum(distribution.sf(times[~seen]), 1e-300)).sum()
-        if prior is not None:
-            total -= 0.5 * (((at - prior[0]) / prior[1]) ** 2).sum()
+        total -= 0.5 * (((at - centre) / width) ** 2).sum()
         return float(-total) if np.isfinite(total) else 1e12
 
     best = optimize.minimize(loss, start, method="Nelder-Mead",

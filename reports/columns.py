@@ -32,7 +32,8 @@ class Columns:
     """N measured payments in order of arrival and their n attempts, sorted by payment and attempt number.
 
     Payments: ``payment_id``, ``arrived_us`` and ``due_us`` (µs since 1970 UTC; ABSENT where null), ``amount_usd``,
-    ``merchant_initiated``, ``order`` (0 … orders-1; -1 for an order that began in the warm-up), ``approved``,
+    ``merchant_initiated``, ``follows`` (whether it follows a failed payment of its order), ``order`` (0 … orders-1;
+    -1 for an order that began in the warm-up), ``approved``,
     ``attempts`` (how many), ``last_outcome`` (an index into OUTCOMES; -1 when nothing was sent).
     Attempts: ``payment`` (row), ``sent_us``, ``answered_us``, ``outcome``, ``processor`` (an index into
     ``processors``), ``code`` (an index into ``codes``; -1 where there is none), ``unsupported`` (None when unknown).
@@ -44,6 +45,7 @@ class Columns:
     due_us: Ints
     amount_usd: Floats
     merchant_initiated: Bools
+    follows: Bools
     order: Ints
     orders: int
     payment: Ints
@@ -95,6 +97,7 @@ class Columns:
             due_us=numbers(payments["due_at"])[rows],
             amount_usd=numbers(payments["amount_usd"])[rows].astype(np.float64),
             merchant_initiated=encode(payments["initiator"], ("MIT",))[rows] == 0,
+            follows=~numbers(payments["previous_payment_id"].is_null())[rows].astype(np.bool_),
             order=order[rows],
             orders=orders,
             payment=payment,

@@ -14,6 +14,7 @@ import pyarrow as pa
 from routesim.reports.columns import Floats
 from routesim.reports.intervals import Interval, Method, interval, tidy
 from routesim.reports.metrics import FIGURES, Measured
+from routesim.reports.off_policy import judged
 from routesim.reports.series import Series
 
 REPLICATIONS = pa.schema([
@@ -23,7 +24,7 @@ REPLICATIONS = pa.schema([
     pa.field("figure", pa.string()),
     pa.field("value", pa.float64()),
 ])
-_LIFTS = ("lift_pp", "order_lift_pp", "lift_unsupported_pp")
+_LIFTS = ("lift_pp", "order_lift_pp", "first_attempt_lift_pp", "lift_unsupported_pp")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Comparison:
     """The measured replications of all policies of a scenario.
 
     ``measured`` maps (policy, world, luck) to its figures; ``policies`` are the names in the scenario's order;
-    ``payments`` is the number of measured payments of the trace (by default the baseline's mean, comebacks included).
+    ``payments`` is the number of measured payments of the trace (by default the baseline's mean, comebacks included);
+    ``off_policy`` the estimates of the cross-check, to be judged here against the simulated first-attempt lifts.
     Raises ValueError where a policy has no replication or the baseline is not among the policies.
     """
 
@@ -42,6 +44,7 @@ class Comparison:
     measured: Mapping[tuple[str, int, int], Measured]
     payments: int | None = None
     method: Method = "t"
+    off_policy: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         ran = {policy for policy, _, _ in self.measured}
@@ -92,7 +95,7 @@ class Comparison:
         payments = self.payments
         if payments is None:
             payments = round(float(np.nanmean(self.values(self.baseline, "payments"))))
-        return {
+        document = {
             "scenario": self.scenario,
             "seed": self.seed,
             "replications": {"worlds": worlds, "luck": luck},
@@ -106,6 +109,10 @@ class Comparison:
             },
             "paired_efficiency": {policy: self.paired_efficiency(policy) for policy in self.policies},
         }
+        if self.off_policy:
+            simulated = {policy: self.interval(policy, "first_attempt_lift_pp").as_json() for policy in self.policies}
+            document["off_policy"] = judged(self.off_policy, simulated)
+        return document
 
     def _figures(self, policy: str) -> dict[str, Any]:
         nested: dict[str, Any] = {}

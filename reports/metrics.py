@@ -29,6 +29,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "order_lift_pp": ("pp", "100 · (order approval rate of the policy - of the baseline), same world and luck"),
     "approval_rate_by_amount": ("share", "USD of approved payments / USD of payments"),
     "first_attempt_rate": ("share", "payments whose first attempt was approved / payments"),
+    "first_attempt_lift_pp": ("pp", "100 · (share of first attempts approved by the policy - by the baseline) over the "
+                              "payments that follow no failed one, same world and luck"),
     "attempts_per_payment": ("number", "attempts / payments"),
     "payments_per_order": ("number", "payments / orders: above 1, customers came back after a failure"),
     "recovered": ("share", "payments approved with more than one attempt / payments"),
@@ -105,6 +107,12 @@ def _orders_approved(columns: Columns) -> int:
     return int((np.bincount(columns.order[counted], minlength=columns.orders) > 0).sum())
 
 
+def _first_approved(columns: Columns) -> float:
+    """The share approved at once of the payments that are there under every policy: no customer came back with them."""
+    won = columns.first_payment[columns.outcome[columns.first] == APPROVED]
+    return _ratio((~columns.follows[won]).sum(), (~columns.follows).sum())
+
+
 def _recovery(columns: Columns) -> tuple[float, float]:
     """Median delay in hours and the share never recovered, over MIT payments whose first attempt failed."""
     failed = columns.merchant_initiated[columns.first_payment] & (columns.outcome[columns.first] != APPROVED)
@@ -161,12 +169,13 @@ def _percentiles(prefix: str, ms: Floats) -> dict[str, float]:
 
 def _against(columns: Columns, baseline: Columns | None) -> dict[str, float]:
     if baseline is None:
-        return dict.fromkeys(("lift_pp", "order_lift_pp", "lift_unsupported_pp"), float("nan"))
+        return dict.fromkeys(("lift_pp", "order_lift_pp", "first_attempt_lift_pp", "lift_unsupported_pp"), float("nan"))
     by_payment = _ratio(columns.approved.sum(), len(columns.approved))
     by_order = _ratio(_orders_approved(columns), columns.orders)
     return {
         "lift_pp": 100 * (by_payment - _ratio(baseline.approved.sum(), len(baseline.approved))),
         "order_lift_pp": 100 * (by_order - _ratio(_orders_approved(baseline), baseline.orders)),
+        "first_attempt_lift_pp": 100 * (_first_approved(columns) - _first_approved(baseline)),
         "lift_unsupported_pp": lift_unsupported_pp(columns, baseline),
     }
 

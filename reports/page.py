@@ -18,7 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from routesim.reports.figures import Picture, by_lift, pictures, policy_colours
 from routesim.reports.live_test import LiveTest, live_test
 from routesim.reports.metrics import FIGURES
+from routesim.reports.off_policy import SHOWN, alarms, checked
 from routesim.reports.run_folder import Run, read, write_bytes
+from routesim.reports.words import duration, number, percent, signed
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,30 +41,6 @@ class Answer:
     policy: str
     verdict: str
     sentence: str
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """A number with thousands separated; a dash where unknown."""
-    return "—" if value is None else f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """A number with its sign; a dash where unknown."""
-    return "—" if value is None else f"{value:+,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A share as a percentage; a dash where unknown."""
-    return "—" if value is None else f"{number(100 * value, digits)} %"
-
-
-def duration(ms: float | None) -> str:
-    """A latency in the unit that suits it."""
-    if ms is None:
-        return "—"
-    if ms < 1_000:
-        return f"{ms:.0f} ms"
-    return f"{ms / 1_000:.1f} s" if ms < 120_000 else f"{ms / 60_000:.1f} min"
 
 
 def answer(run: Run, policy: str) -> Answer:
@@ -253,6 +231,10 @@ def html(run: Run) -> str:
         per_day=payments_per_day(run),
         pictures=[(picture, _data_uri(picture)) for picture in pictures(run)],
         assumed=_sentences(run.manifest, "assumed"),
+        alarms=alarms(run.summary.get("off_policy") or {}),
+        check=run.summary.get("off_policy") or {},
+        methods=SHOWN,
+        checked=checked(run.summary.get("off_policy") or {}, by_lift(run)),
         warnings=_sentences(run.manifest, "warnings"),
         model=_facts(run.manifest, "model"),
         trace=_facts(run.manifest, "trace"),

@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from routesim.reports.figures import by_lift
-from routesim.reports.page import answer, duration, headline, number, percent, signed
+from routesim.reports.page import answer, headline
 from routesim.reports.run_folder import Run
+from routesim.reports.words import duration, number, percent, signed
 
 _COLOUR = {"better": "green", "worse": "red", "undecided": "default", "unknown": "default"}
 

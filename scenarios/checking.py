@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from routesim.calibration.check import FALSE_ALARM, Finding
 from routesim.calibration.check import check as examine
+from routesim.calibration.findings import FALSE_ALARM, Finding
 from routesim.calibration.history import read_history
 from routesim.sim.files import write_text
 from routesim.sim.model import CalibratedModel
@@ -30,7 +30,7 @@ def run_check(model: Path, source: str | Path, profile: str | None, start: datet
     failed = [f for f in findings if not f.passed]
     if out_dir is not None:
         document = {"passed": not failed, "false_alarm": FALSE_ALARM,
-                    "findings": [asdict(f) | {"look_at": f.look_at} for f in findings]}
+                    "findings": [asdict(f) for f in findings]}
         write_text(out_dir / "check.json", json.dumps(document, indent=1) + "\n")
     console.print(_table(findings))
     if failed:

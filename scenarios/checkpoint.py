@@ -12,6 +12,7 @@ import pyarrow as pa
 from routesim.reports.metrics import Measured
 from routesim.reports.series import Series, Tally
 from routesim.scenarios.replicate import Replication
+from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table, write_table, write_text
 
 _TALLIES = ("hours", "latency", "processors", "codes")
@@ -36,7 +37,7 @@ def load(folder: Path) -> dict[tuple[int, int], Replication]:
             document = json.loads(path.read_text(encoding="utf-8"))
             outages: pa.Table = read_table(path.with_suffix(".outages.parquet"))
             measured = {policy: _measured(one) for policy, one in document["measured"].items()}
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, BadInput):
             continue
         done = Replication(document["world"], document["luck"], measured, outages, document["refusals"],
                            document["decision_s"])

@@ -19,6 +19,7 @@ from routesim.sim.errors import BadInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Decide how card payments are routed, retried and failed over before real money is at stake.")
+INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
 
@@ -32,7 +33,8 @@ def _moment(text: str | None, option: str) -> datetime | None:
 
 def _counting(what: str) -> tuple[Progress, Callable[[int, int], None]]:
     progress = Progress(TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-                        TimeElapsedColumn(), console=err, transient=True)
+                        TimeElapsedColumn(), console=err, transient=True,
+                        disable=not err.is_terminal)  # elsewhere it would leave an empty line
     task = progress.add_task(what, total=None)
     return progress, lambda done, todo: progress.update(task, completed=done, total=todo)
 
@@ -75,7 +77,7 @@ def history(target: Annotated[Path, typer.Argument(metavar="OUT", help="folder f
 
 
 @app.command()
-def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, or a file")],
+def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, a file, or snowflake://CONNECTION")],
               model: Annotated[Path, typer.Option("--out", metavar="MODEL", help="folder for the model")],
               profile: Annotated[str | None, typer.Option(help="a profile's name, or a YAML file")] = None,
               from_: Annotated[str | None, typer.Option("--from", metavar="TIME")] = None,
@@ -85,16 +87,17 @@ def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, or 
     """Fit a model, with its uncertainty, to a history."""
     from routesim.calibration.calibrate import calibrate as fit
     from routesim.calibration.history import read_history
+    from routesim.sim.files import filling
 
     try:
         zone = known_timezone(timezone)
     except ValueError as error:
         raise BadInput(str(error), "--timezone") from None
-    with err.status("reading history") as status:
+    with err.status("reading history") as status, filling(model, last="model.json") as folder:
         found = read_history(source, profile, _moment(from_, "--from"), _moment(until, "--until"))
         result = fit(found, zone, model.name, status.update)
-        result.save(model)
-        found.quarantine.write(model)
+        result.save(folder)
+        found.quarantine.write(folder)
     _tell_quarantine(found.quarantine)
     fitted = result.model.model
     out.print(f"model of {len(fitted.processors)} processors from {found.log.payments.num_rows:,} payments, "
@@ -191,8 +194,9 @@ def main() -> None:
     except OSError as error:  # a full or failing disk, wherever it shows
         code = _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer makes this code of most interruptions itself
         err.print("interrupted; the same command goes on where it was", highlight=False)
-        code = 130
     sys.exit(code or 0)
 
 

@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from routesim.reports.comparison import Comparison
 from routesim.reports.run_folder import OUTAGES, write
 from routesim.reports.support import Support
 from routesim.scenarios import checkpoint
+from routesim.scenarios.cross_check import cross_check
 from routesim.scenarios.loading import resolved
 from routesim.scenarios.replicate import (
     SAMPLED_REPLICATION,
@@ -39,9 +41,10 @@ from routesim.scenarios.replicate import (
     replicate,
 )
 from routesim.scenarios.schema import AdaptiveLuck, Scenario
-from routesim.scenarios.suppositions import in_words, traffic
+from routesim.scenarios.suppositions import in_words, supposed, traffic
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table, write_text
+from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
 from routesim.sim.outages import Outage
 from routesim.sim.trace import Trace, seconds
@@ -55,6 +58,7 @@ class Prepared:
 
     study: Study
     manifest: dict[str, Any]
+    off_policy: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(scenario: Scenario) -> Prepared:
@@ -62,8 +66,11 @@ def prepare(scenario: Scenario) -> Prepared:
     model = CalibratedModel.load(scenario.model_path)
     source = scenario.trace_source
     history = read_history(source, scenario.trace.profile, scenario.trace.from_, scenario.trace.until)
-    payments = _warm_up(history.log.payments, scenario)
-    payments = traffic(Trace(payments, scenario.timezone), scenario.world.arrivals.factor, scenario.seed).table
+    logged = AttemptLog(_warm_up(history.log.payments, scenario), history.log.attempts)
+    payments = traffic(Trace(logged.payments, scenario.timezone), scenario.world.arrivals.factor, scenario.seed).table
+    if pc.all(payments["warm_up"]).as_py() is not False:  # None where there is no payment at all
+        raise BadInput("world.arrivals.factor: leaves no payment to measure; make it larger",
+                       scenario.source.mark(("world", "arrivals", "factor")).where)
     observed: Sequence[Outage] = ()
     if scenario.outages.base == "observed":
         observed = find_outages(history.log).outages
@@ -72,8 +79,11 @@ def prepare(scenario: Scenario) -> Prepared:
     if (folder / SUPPORT).exists():
         support = Support.from_table(read_table(folder / SUPPORT))
     study = Study(scenario, model, payments, support, observed)
-    study.factories()  # a policy that cannot be made is told before anything runs
-    return Prepared(study, _manifest(scenario, study, history.provenance, history.quarantine.warnings))
+    study.factories()  # a policy that cannot be made, or a world that cannot be supposed, is told before anything runs
+    if scenario.world.processors or scenario.world.changes:
+        supposed(scenario, model.point(), study.trace())
+    return Prepared(study, _manifest(scenario, study, history.provenance, history.quarantine.warnings),
+                    cross_check(study, logged))
 
 
 def _warm_up(payments: pa.Table, scenario: Scenario) -> pa.Table:
@@ -110,7 +120,7 @@ def run(prepared: Prepared, out: Path, workers: int | None = None, told: Told = 
             checkpoint.save(kept, one)
             done[one.world, one.luck] = one
             told(len(done), total)
-    comparison = _compare(study, done)
+    comparison = _compare(study, done, prepared.off_policy)
     outages = pa.concat_tables([_numbered(done[key]) for key in sorted(done)])
     write(work, comparison, outages)
     write_text(work / "scenario.yaml", resolved(scenario))
@@ -131,6 +141,8 @@ def check_replaceable(out: Path) -> None:
     """Raise BadInput unless ``out`` is absent, empty, or an earlier run, and can be written."""
     if out.exists() and not out.is_dir():
         raise BadInput("is a file; choose a folder for the run", str(out))
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise BadInput("is where you are, which cannot be replaced; name a folder below it", str(out))
     if out.is_dir() and any(out.iterdir()) and not (out / "summary.json").exists():
         raise BadInput("the folder holds something else than a run; choose another one", str(out))
     try:
@@ -160,13 +172,15 @@ def _batches(scenario: Scenario, done: dict[tuple[int, int], Replication]) -> It
         return
     for k in range(luck.max):
         yield [(w, k) for w in worlds]
-        if k >= 1 and monte_carlo_error_pp(scenario, done) <= luck.mc_error_pp:
+        if k >= 1 and monte_carlo_error_pp(scenario, done, k + 1) <= luck.mc_error_pp:
             return
 
 
-def monte_carlo_error_pp(scenario: Scenario, done: dict[tuple[int, int], Replication]) -> float:
-    """The largest standard error of a lift that more luck would shrink: sqrt(MS_within / (W K)), pp."""
-    lucks = 1 + max(k for _, k in done)
+def monte_carlo_error_pp(scenario: Scenario, done: dict[tuple[int, int], Replication], lucks: int) -> float:
+    """The largest standard error of a lift that more luck would shrink: sqrt(MS_within / (W K)), pp.
+
+    Over the first ``lucks`` draws of luck in every world: a run that goes on may hold some of the next already.
+    """
     worst = 0.0
     for policy in scenario.policies:
         table = np.array([[done[w, k].measured[policy].figures["lift_pp"] for k in range(lucks)]
@@ -187,14 +201,17 @@ def _replications(study: Study, todo: Sequence[tuple[int, int]], work: Path, cou
             yield replicate(study, *key, folder(key))
         return
     pool = joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
-    yield from pool(joblib.delayed(replicate)(study, *key, folder(key)) for key in todo)
+    with warnings.catch_warnings():  # of tasks that an interruption cancels: the command tells of it in its own words
+        warnings.filterwarnings("ignore", r"\d+ tasks", UserWarning, r"joblib\.")
+        yield from pool(joblib.delayed(replicate)(study, *key, folder(key)) for key in todo)
 
 
-def _compare(study: Study, done: dict[tuple[int, int], Replication]) -> Comparison:
+def _compare(study: Study, done: dict[tuple[int, int], Replication], off_policy: dict[str, Any]) -> Comparison:
     scenario = study.scenario
     measured = {(policy, *key): done[key].measured[policy] for policy in scenario.policies for key in sorted(done)}
     payments = int(pc.sum(pc.invert(study.payments["warm_up"])).as_py())
-    return Comparison(scenario.scenario, scenario.seed, scenario.baseline, list(scenario.policies), measured, payments)
+    return Comparison(scenario.scenario, scenario.seed, scenario.baseline, list(scenario.policies), measured, payments,
+                      off_policy=off_policy)
 
 
 def _numbered(one: Replication) -> pa.Table:

@@ -5,7 +5,7 @@ A supposition changes the world after it was drawn, so that what is not supposed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,25 +44,18 @@ class Supposed:
 def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
     """Apply ``world`` of the scenario. Raises BadInput for a shift of approval that no probability can make."""
     what_if = scenario.world
-    processors = dict(drawn.model.processors)
-    like: dict[str, str] = {}
-    for name, change in what_if.processors.items():
-        if change.like is not None:
-            like[name] = change.like
-            while like[name] not in drawn.model.processors:
-                like[name] = what_if.processors[like[name]].like or ""
-    for name in sorted(what_if.processors, key=lambda n: n in like):  # the known ones first: others may be like them
-        for link in _chain(scenario, name):
-            base = processors[name] if link == name and name in processors else processors[like.get(name, name)]
-            processors[name] = _changed(base, what_if.processors[link])
+    processors = supposed_processors(scenario, drawn.model)
+    origins = {name: _origin(what_if.processors, name) for name in what_if.processors}
     world = World(drawn.model.model_copy(update={"processors": processors}), drawn.seed, drawn.number)
-    decisions = IssuerDecisions(world, trace, like)
-    for name, change in what_if.processors.items():
-        if change.approval_pp is not None:
-            every = np.ones(len(trace), dtype=bool)
-            shift = _logit_shift(scenario, decisions, name, _drawn_pp(drawn, name, change.approval_pp), every,
-                                 ("world", "processors", name, "approval_pp"))
-            decisions.shift(name, np.full(len(trace), shift))
+    decisions = IssuerDecisions(world, trace, {name: origin for name, (origin, _) in origins.items()})
+    for name, (_, links) in origins.items():
+        for link in links:
+            moved = what_if.processors[link].approval_pp
+            if moved is not None:
+                every = np.ones(len(trace), dtype=bool)
+                shift = _logit_shift(scenario, decisions, name, _drawn_pp(drawn, link, moved), every,
+                                     ("world", "processors", link, "approval_pp"))
+                decisions.shift(name, np.full(len(trace), shift))
     changes = []
     for number, each in enumerate(what_if.changes):
         applies = matching(trace, compile_when(each.when))
@@ -74,14 +67,28 @@ def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
     return Supposed(decisions, changes)
 
 
-def _chain(scenario: Scenario, name: str) -> list[str]:
-    """The changes that a processor takes on, from the farthest ``like`` to its own."""
-    chain: list[str] = []
-    at: str | None = name
-    while at is not None and at in scenario.world.processors:
-        chain.insert(0, at)
-        at = scenario.world.processors[at].like
-    return chain
+def supposed_processors(scenario: Scenario, model: Model) -> dict[str, Processor]:
+    """The model's processors by name, as ``world: processors:`` changes them, and those that it makes."""
+    changes = scenario.world.processors
+    processors = dict(model.processors)
+    for name in changes:
+        origin, links = _origin(changes, name)
+        processor = model.processors[origin]
+        for link in links:
+            processor = _changed(processor, changes[link])
+        processors[name] = processor
+    return processors
+
+
+def _origin(changes: Mapping[str, ProcessorChange], name: str) -> tuple[str, list[str]]:
+    """The model's processor that ``name`` begins as, and whose changes it takes on: the farthest ``like`` first, its
+    own last."""
+    links = [name]
+    while (like := changes[links[0]].like) is not None:
+        if like not in changes:
+            return like, links
+        links.insert(0, like)
+    return links[0], links
 
 
 def _changed(processor: Processor, change: ProcessorChange) -> Processor:

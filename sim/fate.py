@@ -27,7 +27,6 @@ class Fate(NamedTuple):
     outcome: Outcome
     code: str | None
     latency_s: float
-    judged: bool = False
 
 
 class Visit(NamedTuple):
@@ -43,17 +42,17 @@ class Card:
     """The issuer's state that all attempts with one card on one order share.
 
     ``row`` is the trace row whose card it is, ``key`` its identity. A block holds until ``recovers_at``; ``visits``
-    and ``judged`` count attempts and judgement declines by processor.
+    counts attempts by processor, ``declines`` those declines that make a repeat there less of a fresh chance.
     """
 
-    __slots__ = ("block", "chunk", "frailty", "judged", "key", "offset", "recovers_at", "row", "visits")
+    __slots__ = ("block", "chunk", "declines", "frailty", "key", "offset", "recovers_at", "row", "visits")
 
     def __init__(self, row: int, key: int, chunk: ChunkDraws | None, block: int, frailty: float,
                  recovers_at: float) -> None:
         self.row, self.key, self.chunk, self.offset = row, key, chunk, row % CHUNK
         self.block, self.frailty, self.recovers_at = block, frailty, recovers_at
         self.visits: dict[str, int] = {}
-        self.judged: dict[str, int] = {}
+        self.declines: dict[str, int] = {}
 
 
 class ChunkDraws:
@@ -95,6 +94,8 @@ class Fates:
         self._decisions, self._trace, self._luck = decisions, trace, luck
         self._model = decisions.world.model
         self._repeat = self._model.issuer.repeat
+        counted = self._model.issuer.repeat_codes
+        self._repeat_codes = None if counted is None else frozenset(counted)
         self._chunks: dict[int, ChunkDraws] = {}
 
     def chunk(self, row: int) -> ChunkDraws:
@@ -161,22 +162,27 @@ class Fates:
                 return self._technical(pick(station.technical, u), card, station, draws, number, factor)
         outcome: Outcome = "approved"
         code = None
-        judged = False
         if card.block >= 0 and now < card.recovers_at:
             code = self._decisions.block_code(card.block, draws.code)
         else:
             logit = self._decisions.approval_logit(name)[card.row] + card.frailty + shift
-            earlier = card.judged.get(name, 0)
-            if draws.judgement >= logit + self._repeat * earlier:
-                card.judged[name] = earlier + 1
-                judged = True
+            if draws.judgement >= logit + self._repeat * card.declines.get(name, 0):
                 code = self._decisions.judgement_code(name, draws.code)
+                if self._repeat_codes is None:
+                    card.declines[name] = card.declines.get(name, 0) + 1
         if code is not None:
             outcome = self._model.code(code).outcome
-        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor), judged)
+            self._count(code, card, name)
+        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))
+
+    def _count(self, code: str, card: Card, processor: str) -> None:
+        """Remember a decline that makes the same processor's next answer less of a fresh chance."""
+        if self._repeat_codes is not None and code in self._repeat_codes:
+            card.declines[processor] = card.declines.get(processor, 0) + 1
 
     def _technical(self, code: str, card: Card, station: Station, draws: Visit, number: int, factor: float) -> Fate:
         outcome = self._model.code(code).outcome
+        self._count(code, card, station.name)
         if outcome == "timeout":
             return Fate("timeout", code, NEVER)
         return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,24 +22,49 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise BadInput(f"cannot write: {error.strerror or error}; choose a folder that can be written", str(path)) \
-            from None
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         # A full or read-only disk may refuse even this; the error above is the one to tell.
-        with _quiet():
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def filling(folder: Path, last: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``; when the block ends well, move its files there, ``last`` at the end.
+
+    Other files of ``folder`` stay. When the block fails, ``folder`` is as it was. Raises BadInput at once when the
+    folder cannot be written.
+    """
+    whole = folder.absolute()
+    temporary = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+    if whole.exists() and not whole.is_dir():
+        raise BadInput("is a file; choose a folder", str(folder))
+    try:
+        with _written(folder):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with _written(folder):
+            whole.mkdir(exist_ok=True)
+            for file in sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name)):
+                file.replace(whole / file.name)
+    except BadInput as error:  # what was wrong with the temporary folder is told of the one that is meant
+        raise BadInput(error.message, error.where and error.where.replace(str(temporary), str(folder))) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Tell a failure to write ``path`` as bad input."""
     try:
         yield
-    except OSError:
-        return
+    except OSError as error:
+        raise BadInput(f"cannot write: {error.strerror or error}; choose a folder that can be written", str(path)) \
+            from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -148,13 +148,15 @@ class Block(Part):
 
 class Issuer(Part):
     """The issuer's decision. In this order: a block declines; else a judgement, whose logit of approval is
-    ``approval`` + the payment's frailty N(0, ``frailty_sd``²) + ``repeat`` for each earlier judgement decline of the
-    payment at the same processor. ``judgement_codes`` are the shares of its decline codes, by processor ("" = any).
+    ``approval`` + the payment's frailty N(0, ``frailty_sd``²) + ``repeat`` for each earlier decline of the payment at
+    the same processor with one of ``repeat_codes`` (None: any judgement). ``judgement_codes`` are the shares of its
+    decline codes, by processor ("" = any).
     """
 
     approval: Predictor
     frailty_sd: float = Field(default=0.0, ge=0)
     repeat: float = 0.0
+    repeat_codes: list[str] | None = None
     blocks: dict[str, Block] = {}
     judgement_codes: dict[str, dict[str, float]]
 

@@ -19,7 +19,7 @@ from routesim.sim.trace import timestamps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_BURN_IN_GAPS = 20  # the process starts this many mean gaps early, so that the window opens in its steady state
+_CYCLES = 4096  # gap-and-outage cycles among which the one that spans the window's start is chosen
 
 OUTAGES = pa.schema([("processor", pa.string()), ("kind", pa.string()), ("start", MICROSECONDS),
                      ("end", MICROSECONDS), ("loss", pa.float64()), ("latency_factor", pa.float64())])
@@ -59,20 +59,27 @@ def draw_outages(model: Model, luck: Luck, start: float, end: float) -> list[Out
 
 def _renewal(process: OutageModel, processors: Sequence[str], luck: Luck, name: str, start: float,
              end: float) -> list[Outage]:
-    """Alternate gaps and durations from well before ``start``, so that no outage is forced or forbidden there."""
+    """Alternate gaps and durations, in their steady state at ``start``: the cycle that spans it is chosen in proportion
+    to its length, at a uniform place (the inspection paradox; Cox, Renewal Theory, 1962), so that no burn-in is needed.
+    """
     kinds = sorted(process.kinds.items())
     shares = np.array([effect.share for _, effect in kinds])
     if not kinds or shares.sum() <= 0:
         return []
     generator = luck.generator(name)
-    middle = process.gap_h.quantile(0.5) * 3600 + process.duration_min.quantile(0.5) * 60
-    # Forward from a random point far enough back; the offset keeps the start from falling on a renewal.
-    now = start - middle * (_BURN_IN_GAPS + generator.uniform())
+    spanning = np.clip(generator.uniform(size=(_CYCLES, 2)), 1e-12, 1 - 1e-12)
+    cycles = np.stack([process.gap_h.ppf(spanning[:, 0]) * 3600, process.duration_min.ppf(spanning[:, 1]) * 60], axis=1)
+    whole = np.cumsum(cycles.sum(axis=1))
+    place, offset = generator.uniform(size=2)
+    first = cycles[int(np.searchsorted(whole, place * whole[-1], side="right").clip(max=_CYCLES - 1))]
+    now = start - offset * float(first.sum())
     found: list[Outage] = []
     while now < end:
         u = np.clip(generator.uniform(size=(256, 3)), 1e-12, 1 - 1e-12)
         gaps = process.gap_h.ppf(u[:, 0]) * 3600
         durations = process.duration_min.ppf(u[:, 1]) * 60
+        if now <= start:
+            gaps[0], durations[0] = first
         which = np.searchsorted(np.cumsum(shares / shares.sum()), u[:, 2], side="right").clip(max=len(kinds) - 1)
         starts = now + np.cumsum(gaps) + np.concatenate([[0.0], np.cumsum(durations)[:-1]])
         for begin, duration, k in zip(starts, durations, which, strict=True):

@@ -77,6 +77,17 @@ class Trace:
         return rows
 
     @cached_property
+    def same_token(self) -> npt.NDArray[np.bool_]:
+        """Whether a payment and its forerunner both have a card token, and the same."""
+        token = self.levels("card_token")
+        known = np.array([name != "" for name in token.names])[token.codes]
+        same = np.zeros(len(self), dtype=bool)
+        rows = np.flatnonzero(self.forerunner >= 0)
+        before = self.forerunner[rows]
+        same[rows] = known[rows] & known[before] & (token.codes[rows] == token.codes[before])
+        return same
+
+    @cached_property
     def same_card(self) -> npt.NDArray[np.bool_]:
         """Whether a payment uses its forerunner's card: by token where both have one, else by BIN, brand and bank."""
         same = np.zeros(len(self), dtype=bool)
@@ -89,7 +100,7 @@ class Trace:
         token = self.levels("card_token")
         known = np.array([name != "" for name in token.names])[token.codes]
         both = known[rows] & known[before]
-        same[rows] = np.where(both, token.codes[rows] == token.codes[before], alike)
+        same[rows] = np.where(both, self.same_token[rows], alike)
         return same
 
     @cached_property

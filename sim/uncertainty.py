@@ -24,7 +24,9 @@ Scale = Literal["identity", "log", "logit"]
 Array = npt.NDArray[np.float64]
 
 _FORWARD = {"identity": lambda x: x, "log": np.log, "logit": special.logit}
-_BACK = {"identity": lambda x: x, "log": np.exp, "logit": special.expit}
+# Bounded, so that a draw from far out in a wide normal is still a positive number, or a share between 0 and 1.
+_BACK = {"identity": lambda x: x, "log": lambda x: np.exp(np.clip(x, -60, 60)),
+         "logit": lambda x: special.expit(np.clip(x, -30, 30))}
 
 
 @dataclass(frozen=True)

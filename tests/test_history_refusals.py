@@ -32,8 +32,9 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"{tmp_path}: the folder holds no Parquet or CSV file"
 
 
-def test_a_snowflake_address() -> None:
-    assert "only files and folders are read in this version" in refusal("snowflake://volaris")
+def test_an_address_of_another_kind() -> None:
+    line = refusal("bigquery://volaris:secret")
+    assert line == "bigquery://...: a source is a folder, a file or snowflake://CONNECTION, not bigquery://"
 
 
 @pytest.mark.parametrize(("left_out", "view"), [("attempts", "VW_ATHENA_PAYMENT_ATTEMPT"),

@@ -43,7 +43,7 @@ def test_the_open_world_is_cleaned_and_told(open_world: tuple[History, dict, flo
     history, _, _ = open_world
     assert history.quarantine.quarantined == {}
     assert history.quarantine.mended == {
-        ("payments", "mixed spelling of card_brand"): 3643, ("payments", "missing bank kept as null"): 1481,
+        ("payments", "mixed spelling of card_brand"): 3643, ("payments", "missing bank taken from its BIN"): 1481,
         ("attempts", "replayed row removed"): 334,
     }  # fmt: skip
     assert all("absent" in warning or "lacks" in warning for warning in history.quarantine.warnings)
