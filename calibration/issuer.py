@@ -8,7 +8,7 @@ spreads of the pooled effects are learnt by empirical Bayes between fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ _PRIOR_LOGIT_SHARE = (2.0, 1.5)
 _PRIOR_LOG_TECHNICAL = (np.log(0.005), 1.5)
 _SHARE_SD = 5.0
 _ROUNDS = 4
+_SHOWN = 2.0  # expected declines of a code by a cause below which the cause is dropped
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,12 @@ def fit_issuer(data: Sequences, codes: Mapping[str, Code], progress: Callable[[s
     for number in range(_ROUNDS):
         progress(f"issuer's decision, round {number + 1} of {_ROUNDS}")
         if number > 0:
-            structure = replace(structure, repeat_codes=likelihood.judgement_codes(theta))
-            likelihood = IssuerLikelihood(data, structure, approval, odds,
-                                          FINE_NODES if number == _ROUNDS - 1 else NODES)
+            nodes = FINE_NODES if number == _ROUNDS - 1 else NODES
+            smaller = shown_structure(likelihood, theta)
+            old, likelihood = likelihood, IssuerLikelihood(data, smaller, approval, odds, nodes)
+            theta = _carried(old, likelihood, theta)
+            block_sds = [block_sds[structure.block_names.index(name)] for name in smaller.block_names]
+            structure = smaller
         mean, precision = _prior(likelihood.layout, approval, sds, odds, block_sds)
         theta, covariance, value = _climb(likelihood, theta, mean, precision)
         if number < _ROUNDS - 1:
@@ -142,6 +146,47 @@ def find_structure(data: Sequences, codes: Mapping[str, Code]) -> Structure:
     of_blocks = {c for block in blocks for c in block}
     repeat_codes = tuple(c for c in everything if c not in of_blocks | unavailable)
     return Structure(everything, tuple(blocks), tuple(names), technical, recovers, repeat_codes)
+
+
+def shown_structure(likelihood: IssuerLikelihood, theta: Floats) -> Structure:
+    """The causes of each code that explain at least ``_SHOWN`` of its declines; others would be known by nothing but
+    their prior, and drawn worlds would take that for knowledge. And the codes that are judgements for the most part."""
+    old = likelihood.structure
+    causes = likelihood.causes(theta)
+    total = np.maximum(sum(causes.values(), np.zeros(len(likelihood.data.codes) + 1)), 1e-9)
+    main = {c: max(causes, key=lambda cause: (causes[cause][c], cause)) for c in old.judgement}
+
+    def shown(cause: str, code: int) -> bool:
+        return main.get(code) == cause or causes[cause][code] >= _SHOWN
+
+    blocks = [tuple(c for c in codes if shown(name, c))
+              for name, codes in zip(old.block_names, old.blocks, strict=True)]
+    kept = [g for g, codes in enumerate(blocks) if codes]
+    return Structure(
+        judgement=tuple(c for c in old.judgement if shown("judgement", c)),
+        blocks=tuple(blocks[g] for g in kept),
+        block_names=tuple(old.block_names[g] for g in kept),
+        technical=tuple((p, c) for p, c in old.technical if shown("technical", c)),
+        recovers=tuple(kept.index(g) for g in old.recovers if g in kept),
+        repeat_codes=tuple(c for c in old.judgement if causes["judgement"][c] >= 0.5 * total[c]),
+    )
+
+
+def _carried(old: IssuerLikelihood, new: IssuerLikelihood, theta: Floats) -> Floats:
+    """The parameters of one structure as a start for a smaller one."""
+    a, b, was, now = old.layout, new.layout, old.structure, new.structure
+    start = np.zeros(b.size)
+    for name in ("approval", "log_sigma", "repeat"):
+        start[getattr(b, name)] = theta[getattr(a, name)]
+    start[b.judgement] = theta[a.judgement][[was.judgement.index(c) for c in now.judgement]]
+    start[b.technical] = theta[a.technical][[was.technical.index(pair) for pair in now.technical]]
+    for g, name in enumerate(now.block_names):
+        before = was.block_names.index(name)
+        start[b.odds[g]] = theta[a.odds[before]]
+        start[b.block_shares[g]] = theta[a.block_shares[before]][[was.blocks[before].index(c) for c in now.blocks[g]]]
+        if g in now.recovers:
+            start[b.recovery[now.recovers.index(g)]] = theta[a.recovery[was.recovers.index(before)]]
+    return start
 
 
 def _varies(data: Sequences, spec: TermSpec) -> bool:

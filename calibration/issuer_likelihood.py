@@ -86,7 +86,7 @@ class IssuerLikelihood:
         points, weights = np.polynomial.hermite_e.hermegauss(nodes or FINE_NODES)
         self._nodes, self._weights = points, weights / weights.sum()
         self._repeats = data.repeats([data.codes[c - 1] for c in structure.repeat_codes])
-        self._judged = np.zeros(len(data.codes) + 1)  # expected judgements by code, as last evaluated
+        self._causes: dict[str, Floats] = {}  # expected declines by cause and code, as last evaluated
         self._by_length = {int(n): np.flatnonzero(data.lengths == n) for n in np.unique(data.lengths)}
 
     def evaluate(self, theta: Floats) -> tuple[Floats, sparse.csr_matrix]:
@@ -112,7 +112,7 @@ class IssuerLikelihood:
         total_technical = np.minimum(technical.sum(axis=1), 0.95)
         recovery = self._recovery(theta)
 
-        self._judged = np.zeros(n_codes)
+        self._causes = {name: np.zeros(n_codes) for name in ("judgement", "technical", *s.block_names)}
         log_l = np.zeros(len(data))
         g_eta = np.zeros(len(data.code))
         dense = np.zeros((len(data), lay.size - lay.log_sigma.start))
@@ -155,12 +155,15 @@ class IssuerLikelihood:
             out[:, 0] = sigma * (weighted * u).sum(axis=(1, 2))
             out[:, 1] = (weighted.sum(axis=2) * self._repeats[rows]).sum(axis=1)
             speaks = (in_judgement * (up[:, :, None] * (1 - q) * s_c / j)).sum(axis=2) * ~approved
-            self._judged += np.bincount(c.ravel(), speaks.ravel(), minlength=n_codes)
             self._count(out, lay.judgement, s.judgement, speaks, c, judged)
             in_block = block_posterior.sum(axis=2, keepdims=True) - np.cumsum(block_posterior, axis=2)  # j > k
             in_block = in_block[:, :, :n]
             with np.errstate(divide="ignore", invalid="ignore"):
                 of_block = np.where(b > 0, up[:, None, :] * shares[:, c].transpose(1, 0, 2) / b, 0.0) * in_block
+            explained = {"judgement": speaks, **{name: of_block[:, g] for g, name in enumerate(s.block_names)}}
+            explained["technical"] = ~approved - sum(explained.values())
+            for name, part in explained.items():
+                self._causes[name] += np.bincount(c.ravel(), part.ravel(), minlength=n_codes)
             for g, codes in enumerate(s.blocks):
                 self._count(out, lay.block_shares[g], codes, of_block[:, g], c, shares[g])
             if s.technical:
@@ -175,11 +178,10 @@ class IssuerLikelihood:
             dense[which] = out
         return log_l, self._scores(g_eta, g_odds, dense)
 
-    def judgement_codes(self, theta: Floats) -> tuple[int, ...]:
-        """The codes of which at least half are judgements, neither a block's nor technical, at ``theta``."""
+    def causes(self, theta: Floats) -> dict[str, Floats]:
+        """Expected declines of each code (1 + codes,) by cause: judgement, technical, and each block by its name."""
         self.evaluate(theta)
-        seen = np.bincount(self.data.code, minlength=len(self._judged))
-        return tuple(c for c in range(1, len(seen)) if self._judged[c] >= 0.5 * max(seen[c], 1))
+        return dict(self._causes)
 
     def _recovery(self, theta: Floats) -> dict[int, tuple[float, float]]:
         """Block number to (mean hours, share that recovers)."""

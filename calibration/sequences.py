@@ -1,7 +1,8 @@
 """The attempts that share one issuer's state, in order: a payment's own, and those of a return with the same card.
 
 A return is known to be with the same card only by its token. Where history has none, cards of one BIN and bank cannot
-be told apart, and a few strangers among them would look like empty accounts that fill within minutes.
+be told apart: a few strangers among them would look like empty accounts that fill within minutes, and taken for
+strangers all of them would look like a population of failing cards. Such returns are left out.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def sequences(log: AttemptLog, trace: Trace, informative: npt.NDArray[np.bool_])
     for row in np.flatnonzero(trace.same_token):  # rows ascend, so a forerunner's root is final when it is read
         root[row] = root[trace.forerunner[row]]
     sent = seconds(log.attempts["sent_at"])
+    doubtful = trace.same_card & ~trace.same_token
     order = np.lexsort((log.attempts["attempt_number"].to_numpy(), sent, root[payment]))
-    order = order[informative[order]]
+    order = order[(informative & ~doubtful[payment])[order]]
     roots = root[payment][order]
     # a sequence's clock starts at its first request, whether or not that one told anything
     begun = np.full(len(trace), np.inf)
