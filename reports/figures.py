@@ -57,12 +57,12 @@ class Picture:
 
 
 @contextmanager
-def _drawing(width: float, height: float) -> Iterator[Any]:
+def drawing(width: float, height: float) -> Iterator[Any]:
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Any) -> str:
+def svg_text(figure: Any) -> str:
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)
     with mpl.rc_context(_STYLE):
@@ -124,7 +124,7 @@ def lift(run: Run) -> Picture | None:
     if not names:
         return None
     colours, baseline = policy_colours(run), run.summary["baseline"]
-    with _drawing(_WIDTH, 0.75 + 0.42 * len(names)) as figure:
+    with drawing(_WIDTH, 0.75 + 0.42 * len(names)) as figure:
         axes = figure.subplots()
         for y, name in enumerate(names):
             found = run.figure(name, "lift_pp")
@@ -153,7 +153,7 @@ def lift(run: Run) -> Picture | None:
         "Dot: expected lift. Dark bar: its 95 % interval. Pale bar: where a single run of these dates would fall. "
         "Where the dark bar crosses the zero line, no difference is shown.",
         "Approval lift in percentage points: " + "; ".join(f"{name} {_told(run, name)}" for name in names) + ".",
-        _svg(figure),
+        svg_text(figure),
     )
 
 
@@ -189,7 +189,7 @@ def over_time(run: Run) -> Picture | None:
     outages = run.outages.to_pandas()
     struck = sorted(set(outages["processor"]))
     ratios = [3.0, 1.5] + ([0.28 * len(struck) + 0.1] if struck else [])
-    with _drawing(_WIDTH, 0.9 + sum(ratios)) as figure:
+    with drawing(_WIDTH, 0.9 + sum(ratios)) as figure:
         panels = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
         for name in reversed(names):  # the baseline is drawn last, on top
             rows = frame[frame["policy"] == name]
@@ -223,7 +223,7 @@ def over_time(run: Run) -> Picture | None:
         + (f"The {omitted} policies with the least lift are left out." if omitted > 0 else ""),
         f"Lines of approval rate and of dark payments by time of arrival for {', '.join(names)}"
         + (f", with the outages of {', '.join(struck)} beneath." if struck else "."),
-        _svg(figure),
+        svg_text(figure),
     )
 
 
@@ -274,7 +274,7 @@ def latency(run: Run) -> Picture | None:
     waits = {name: waits[name] for name in names if name in waits}
     if not attempts and not waits:
         return None
-    with _drawing(_WIDTH, 3.5) as figure:
+    with drawing(_WIDTH, 3.5) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         sides = ((panels[0], attempts, processor_colours(run), f"Attempts by processor ({baseline})"),
                  (panels[1], waits, policy_colours(run), "Customer's wait by policy"))
@@ -304,7 +304,7 @@ def latency(run: Run) -> Picture | None:
         "Read across from 5 %: one in twenty took longer than the time beneath the curve. The wait runs from arrival "
         "to the last answer before any deliberate delay of 15 minutes or more.",
         f"Share of attempts by processor, and of waits by policy ({', '.join(waits)}), that took longer than a time.",
-        _svg(figure),
+        svg_text(figure),
     )
 
 
@@ -315,7 +315,7 @@ def traffic(run: Run) -> Picture | None:
     if frame.empty:
         return None
     colours = processor_colours(run)
-    with _drawing(_WIDTH, 0.95 + 0.4 * len(names)) as figure:
+    with drawing(_WIDTH, 0.95 + 0.4 * len(names)) as figure:
         axes = figure.subplots()
         for y, name in enumerate(names):
             rows = frame[frame["policy"] == name].sort_values("processor")
@@ -343,7 +343,7 @@ def traffic(run: Run) -> Picture | None:
         "Share of all attempts sent to each processor · share of those attempts that it approved. The second figure "
         "is not the processor's quality: policies choose who gets which payments.",
         "Stacked bars of each processor's share of attempts, by policy.",
-        _svg(figure),
+        svg_text(figure),
     )
 
 

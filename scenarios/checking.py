@@ -23,7 +23,8 @@ _SHOWN = 12
 def run_check(model: Path, source: str | Path, profile: str | None, start: datetime | None, end: datetime | None,
               out_dir: Path | None, workers: int | None, console: Console,
               told: Callable[[int, int], None]) -> bool:
-    """Whether the model foretells the history; the findings go to the console and, with ``out_dir``, to check.json."""
+    """Whether the model foretells the history; the findings go to the console and, with ``out_dir``, to check.json
+    and check.html."""
     calibrated = CalibratedModel.load(model)
     history = read_history(source, profile, start, end)
     findings = examine(calibrated, history, workers, told=told)
@@ -32,6 +33,10 @@ def run_check(model: Path, source: str | Path, profile: str | None, start: datet
         document = {"passed": not failed, "false_alarm": FALSE_ALARM,
                     "findings": [asdict(f) for f in findings]}
         write_text(out_dir / "check.json", json.dumps(document, indent=1) + "\n")
+        from routesim.reports.check_page import render  # draws with matplotlib, which takes a second to import
+
+        render(out_dir / "check.html", [asdict(f) for f in findings], FALSE_ALARM,
+               f"model {calibrated.model.name} · {history.log.payments.num_rows:,} payments")
     console.print(_table(findings))
     if failed:
         console.print(f"[red bold]{len(failed)} of {len(findings)} figures are not foretold.[/] Look at:",

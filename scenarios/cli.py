@@ -117,7 +117,7 @@ def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
           profile: Annotated[str | None, typer.Option(help="a profile's name, or a YAML file")] = None,
           from_: Annotated[str | None, typer.Option("--from", metavar="TIME")] = None,
           until: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-          out_dir: Annotated[Path | None, typer.Option("--out", help="folder for check.json")] = None,
+          out_dir: Annotated[Path | None, typer.Option("--out", help="folder for check.json and check.html")] = None,
           workers: Annotated[int | None, typer.Option(min=1)] = None) -> None:
     """Does the model foretell this history? Exit 1 if not."""
     from routesim.scenarios.checking import run_check
