@@ -43,7 +43,7 @@ class Comparison:
     policies: Sequence[str]
     measured: Mapping[tuple[str, int, int], Measured]
     payments: int | None = None
-    method: Method = "t"
+    method: Method = "generalised"
     off_policy: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,8 @@ W = K = 1: no interval. One run: a single realisation adds V_luck to the varianc
 
 Coverage of the t interval (normal theory, 95 % nominal, by simulation): right for V_world = 0 and for V_world at or
 above V_luck; about 83 to 88 % where V_world lies near V_luck / (2K), since V_world is then often estimated as 0. The
-generalised interval (Weerahandi 1993, Generalized confidence intervals, JASA 88) holds 92 to 99 % throughout.
+generalised interval (Weerahandi 1993, Generalized confidence intervals, JASA 88) holds 92 to 99 % throughout, and is
+therefore the one that is reported.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def tidy(number: float | None) -> float | None:
     return float(f"{number:.10g}") + 0.0  # + 0.0: no negative zero
 
 
-def interval(values: Floats, level: float = 0.95, method: Method = "t") -> Interval:
+def interval(values: Floats, level: float = 0.95, method: Method = "generalised") -> Interval:
     """The interval of the figure whose value in world w under luck k is ``values[w, k]``, shape (W, K).
 
     NaN marks a replication in which the figure is undefined, or that was not run: it is left out, and the analysis
