@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from routesim.calibration.outages import Found, gaps_and_durations
+from routesim.calibration.outages import Found, GapSeen, gaps_and_durations
 from routesim.calibration.times import FAMILIES, build, fit_time, hessian
 from routesim.sim.model import OutageEffect, OutageKind, Outages
 from routesim.sim.uncertainty import Block, Scale, pointer
@@ -41,7 +41,7 @@ def fit_outages(found: Found, windows: Mapping[str, tuple[float, float]]) -> Fit
     """``windows`` gives each processor's first and last attempt in seconds; a processor without attempts has none."""
     if not found.outages:
         return FittedOutages({}, ())
-    gaps: dict[str, list[tuple[float, bool]]] = {}
+    gaps: dict[str, list[tuple[float, GapSeen]]] = {}
     durations: list[tuple[float, bool]] = []
     for name, (start, end) in sorted(windows.items()):
         gaps[name], mine = gaps_and_durations([o for o in found.outages if o.processor == name], start, end)
@@ -65,13 +65,18 @@ def fit_outages(found: Found, windows: Mapping[str, tuple[float, float]]) -> Fit
                                                  estimates, covariance))
 
 
-def _fit_gaps(gaps: Mapping[str, list[tuple[float, bool]]], name: str) -> tuple[str, Floats, Floats, float]:
-    """Log scales by processor, then the shared log shape: family, estimates, covariance, and the criterion."""
+def _fit_gaps(gaps: Mapping[str, list[tuple[float, GapSeen]]], name: str) -> tuple[str, Floats, Floats, float]:
+    """Log scales by processor, then the shared log shape: family, estimates, covariance, and the criterion.
+
+    A gap seen whole counts by its density f, one whose beginning was seen by its survival S, and one whose end was seen
+    by S / mean, the density of the time to the next event from a moment that was not chosen for it (Cox 1962).
+    """
     family = FAMILIES[name]
-    rows = [(np.array([g for g, _ in gaps[p]]), np.array([s for _, s in gaps[p]], dtype=bool)) for p in sorted(gaps)]
+    rows = [{seen: np.array([g for g, s in gaps[p] if s == seen]) for seen in ("whole", "beginning", "end")}
+            for p in sorted(gaps)]
     shapes = len(family.names) - 1
-    total = sum(float(times.sum()) for times, _ in rows)
-    events = sum(int(seen.sum()) for _, seen in rows)
+    total = sum(float(times.sum()) for row in rows for times in row.values())
+    events = sum(len(row["whole"]) + len(row["end"]) for row in rows)
     common = np.log(total / max(events, 0.5))
 
     def loss(at: Floats) -> float:
@@ -80,11 +85,13 @@ def _fit_gaps(gaps: Mapping[str, list[tuple[float, bool]]], name: str) -> tuple[
         if shapes:
             value += 0.5 * ((at[-1] - _USUAL_GAP_SHAPE[0]) / _USUAL_GAP_SHAPE[1]) ** 2
         value += 0.5 * ((middle - common) / 3.0) ** 2
-        for i, (times, seen) in enumerate(rows):
+        for i, row in enumerate(rows):
             distribution = build(family, np.concatenate([[at[i]], at[len(rows):]]))
+            open_ended = np.concatenate([row["beginning"], row["end"]])
             with np.errstate(all="ignore"):
-                value -= float(distribution.logpdf(times[seen]).sum())
-                value -= float(np.log(np.maximum(distribution.sf(times[~seen]), 1e-300)).sum())
+                value -= float(distribution.logpdf(row["whole"]).sum())
+                value -= float(np.log(np.maximum(distribution.sf(open_ended), 1e-300)).sum())
+                value += len(row["end"]) * float(np.log(distribution.average()))
         return value if np.isfinite(value) else 1e12
 
     start = np.concatenate([np.full(len(rows), common), np.zeros(shapes)])

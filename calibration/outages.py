@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -217,19 +218,23 @@ def _counts(healths: list[Health], posteriors: list[Floats], state: int) -> tupl
     return lost, sum(float(p[:, state].sum()) for p in posteriors)
 
 
+GapSeen = Literal["whole", "end", "beginning"]
+
+
 def gaps_and_durations(outages: list[Outage], start: float, end: float) -> tuple[
-        list[tuple[float, bool]], list[tuple[float, bool]]]:
-    """Gaps (h) and durations (min) of one processor's outages in the window, each with whether it was seen whole."""
-    gaps: list[tuple[float, bool]] = []
+        list[tuple[float, GapSeen]], list[tuple[float, bool]]]:
+    """Gaps (h) of one processor in the window, each with what was seen of it, and durations (min), each with whether
+    it was seen whole. Of the first gap only the end is seen, of the last only the beginning."""
+    gaps: list[tuple[float, GapSeen]] = []
     durations: list[tuple[float, bool]] = []
     clear = start
-    whole_gap = False  # the first gap began before the window
+    seen: GapSeen = "end"
     for outage in outages:
         if outage.start > clear:
-            gaps.append(((outage.start - clear) / 3600, whole_gap))
-        whole_gap = True
+            gaps.append(((outage.start - clear) / 3600, seen))
+        seen = "whole"
         durations.append(((outage.end - outage.start) / 60, outage.start > start and outage.end < end))
         clear = max(clear, outage.end)
     if end > clear:
-        gaps.append(((end - clear) / 3600, False))
+        gaps.append(((end - clear) / 3600, "beginning"))
     return gaps, durations

@@ -167,11 +167,11 @@ def test_gaps_and_durations_at_the_window_s_ends_are_censored() -> None:
 
     hour = 3600.0
     gaps, durations = gaps_and_durations([outage(2 * hour, 3 * hour), outage(8 * hour, 8.5 * hour)], 0.0, 20 * hour)
-    assert gaps == [(2.0, False), (5.0, True), (11.5, False)]  # the first began before, the last goes on
+    assert gaps == [(2.0, "end"), (5.0, "whole"), (11.5, "beginning")]  # the first began before, the last goes on
     assert durations == [(60.0, True), (30.0, True)]
     gaps, durations = gaps_and_durations([outage(-hour, hour), outage(19 * hour, 25 * hour)], 0.0, 20 * hour)
     assert [whole for _, whole in durations] == [False, False]
-    assert gaps == [(18.0, True)]
+    assert gaps == [(18.0, "whole")]
 
 
 def test_shared_numbers_have_the_stated_spread() -> None:

@@ -103,3 +103,10 @@ def test_quantiles_are_flat_beyond_the_outermost() -> None:
 def test_parameters_that_make_no_distribution_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(d.Distribution).validate_python(bad)
+
+
+def test_averages_are_those_of_the_quantiles() -> None:
+    for distribution in (d.Exponential(mean=3.0), d.Lognormal(median=2.0, sigma=0.7),
+                         d.Weibull(scale=4.0, shape=0.8)):
+        u = (np.arange(400_000) + 0.5) / 400_000
+        assert distribution.average() == pytest.approx(distribution.ppf(u).mean(), rel=2e-3)
