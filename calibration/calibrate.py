@@ -31,6 +31,7 @@ from routesim.sim.trace import Trace, seconds
 from routesim.sim.uncertainty import Block, Scale, Uncertainty, pointer
 
 SUPPORT = "support.parquet"
+NO_FEES = "the profile tells no fees, so costs are zero; give them under `world: processors:`"
 OUTAGES = "outages.parquet"
 PACKAGES = ("routesim", "numpy", "scipy", "pandas", "pyarrow", "duckdb", "sqlglot", "simpy")
 
@@ -151,7 +152,7 @@ def _provenance(history: History, found: Found, issuer: FittedIssuer, agreement:
     fees = [name for name, terms in history.terms.items() if terms.get("fee")]
     warnings = list(history.quarantine.warnings)
     if not fees:
-        warnings.append("the profile tells no fees, so costs are zero; give them under `world: processors:`")
+        warnings.append(NO_FEES)
     return history.provenance | {
         "calibrated_by": {package: version(package) for package in PACKAGES},
         "outages_found": len(found.outages),

@@ -225,8 +225,18 @@ def _assumes(scenario: Scenario) -> bool:
 
 def _seen(provenance: Mapping[str, Any], arrived_at: Floats) -> bool:
     """Whether the model was calibrated on payments of the same time."""
-    first, last = provenance.get("payments_from"), provenance.get("payments_until")
-    if not first or not last:
+    window = provenance.get("window") or {}
+    begins, ends = (_moments(provenance.get("payments_from"), window.get("from")),
+                    _moments(provenance.get("payments_until"), window.get("until")))
+    if not begins or not ends:
         return False
-    begins, ends = (datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in (first, last))
-    return bool(arrived_at[0] <= ends and arrived_at[-1] >= begins)
+    return _overlap(arrived_at, max(begins), min(ends))
+
+
+def _moments(*texts: str | None) -> list[float]:
+    """Those of the ISO 8601 texts that are given, in seconds since the epoch."""
+    return [datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in texts if text]
+
+
+def _overlap(arrived_at: Floats, begins: float, ends: float) -> bool:
+    return bool(arrived_at[0] < ends and arrived_at[-1] >= begins)

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from routesim.calibration.calibrate import PACKAGES, SUPPORT
+from routesim.calibration.calibrate import NO_FEES, PACKAGES, SUPPORT
 from routesim.calibration.history import read_history
 from routesim.calibration.outages import find_outages
 from routesim.policies.durations import parse_duration
@@ -232,6 +232,7 @@ def _manifest(scenario: Scenario, study: Study, trace: dict[str, Any], warnings:
     """What went in: enough to tell two runs apart, and nothing of when, where or on how many cores."""
     model = study.model.model
     provenance = dict(model.provenance)
+    priced = any(change.fee is not None for change in scenario.world.processors.values())
     return {
         "scenario": scenario.scenario,
         "seed": scenario.seed,
@@ -245,7 +246,8 @@ def _manifest(scenario: Scenario, study: Study, trace: dict[str, Any], warnings:
                                         ).encode()),
         },
         "assumed": in_words(scenario),
-        "warnings": [*(f"model: {w}" for w in provenance.pop("warnings", [])), *(f"trace: {w}" for w in warnings)],
+        "warnings": [*(f"model: {w}" for w in provenance.pop("warnings", []) if not (priced and w == NO_FEES)),
+                     *(f"trace: {w}" for w in warnings)],
         "model": provenance | {"name": model.name},
         "trace": {k: v for k, v in trace.items() if k != "warnings"} | {"source": scenario.trace.source},
     }
