@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow.compute as pc
 from scipy import stats
 
 from routesim.calibration.findings import Surprise
@@ -42,7 +43,8 @@ def figures(log: AttemptLog) -> dict[str, float]:
         "replay: attempts per payment": len(columns.payment) / len(columns.approved),
         "replay: payments per order": float(own.sum() / columns.orders),
     }
-    if len(waits) and waits.max() > 0:
+    timed = pc.max(log.attempts["latency_ms"]).as_py() or 0.0
+    if len(waits) and timed > 0:  # a history that tells no latency tells no wait
         found |= {f"replay: wait p{p} ms": float(np.percentile(waits, p)) for p in (50, 95)}
     return found
 

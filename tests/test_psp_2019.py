@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from routesim.calibration.history import read_history
+from routesim.calibration import calibrate as calibration
+from routesim.calibration.check import check
+from routesim.calibration.history import History, read_history
 from routesim.scenarios.cli import calibrate
 from routesim.scenarios.loading import load_scenario
 from routesim.scenarios.runner import prepare, run
+from routesim.sim.draws import identities, key, uniforms
+from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
+from routesim.sim.uncertainty import Uncertainty
 
 # History followed 57 % of failures, at once or within the minute, with another attempt, mostly at the same processor.
 SCENARIO = """
@@ -110,3 +118,28 @@ def test_goldcard_for_all_approves_more_and_costs_more(summary: dict[str, Any]) 
     assert one["first_attempt_rate"]["value"] == pytest.approx(summary["legacy"]["first_attempt_rate"]["value"])
     assert one["attempts_per_payment"]["value"] == 1
     assert one["cost_usd"]["high"] < summary["legacy"]["cost_usd"]["low"]
+
+
+def half(history: History, number: int) -> History:
+    """One half of a history, by a draw keyed by purchase."""
+    log = history.log
+    ids = log.payments["payment_id"].to_pylist()
+    mine = (uniforms(identities(ids), key("half")) < 0.5) == (number == 0)
+    kept = pa.array([i for i, m in zip(ids, mine, strict=True) if m])
+    attempts = log.attempts.filter(pc.is_in(log.attempts["payment_id"], value_set=kept))
+    return replace(history, log=AttemptLog(log.payments.filter(pa.array(mine)), attempts))
+
+
+@pytest.mark.slow
+def test_a_model_of_one_half_foretells_the_other(source: Path) -> None:
+    """Halves by purchase. And against a model that is spoiled, the same check fails and names what is wrong."""
+    history = read_history(source, "psp_2019")
+    model = calibration.calibrate(half(history, 0)).model
+    other = half(history, 1)
+    findings = check(model, other, workers=2)
+    assert len(findings) > 15
+    assert all(f.passed for f in findings), [f for f in findings if not f.passed]
+    spoiled = CalibratedModel(model.model.model_copy(deep=True), Uncertainty.none())
+    spoiled.model.issuer.frailty_sd = 3.0
+    failed = [f.figure for f in check(spoiled, other, workers=2) if not f.passed]
+    assert failed
