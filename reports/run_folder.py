@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from routesim.reports.comparison import REPLICATIONS, Comparison
 from routesim.reports.series import Series, Tally, table
 from routesim.sim.errors import BadInput
+from routesim.sim.files import replacing
 from routesim.sim.log import MICROSECONDS
 
 OUTAGES = pa.schema([
@@ -114,13 +114,9 @@ def write(run_dir: Path, comparison: Comparison, outages: pa.Table) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename, so that no half-written file is ever seen."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    """Write whole or not at all."""
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(run_dir: Path) -> Run:

@@ -6,6 +6,7 @@ by inversion: one uniform gives one value, so a change of family moves no other 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -17,20 +18,20 @@ from scipy import special, stats
 Array = npt.NDArray[np.float64]
 
 
-class _Family(BaseModel):
+class _Family(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def ppf(self, u: Array) -> Array:
         """Quantiles at ``u`` in (0, 1), any shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logpdf(self, x: Array) -> Array:
         """Log density at ``x`` > 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sf(self, x: Array) -> Array:
         """Probability of more than ``x``."""
-        raise NotImplementedError
 
     def quantile(self, u: float) -> float:
         """One quantile."""
