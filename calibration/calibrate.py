@@ -20,7 +20,7 @@ from routesim.calibration.latency import FittedLatency, fit_latency
 from routesim.calibration.logged import first_choice_agreement, fit_logged
 from routesim.calibration.outage_process import FittedOutages, fit_outages
 from routesim.calibration.outages import Found, find_outages
-from routesim.calibration.sequences import sequences
+from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.reports.support import Support
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_table
@@ -69,9 +69,7 @@ def calibrate(history: History, timezone: str = "UTC", name: str = "model",
     outages = fit_outages(found, _windows(log))
     progress("latency")
     latency = fit_latency(log, found.inside)
-    # An attempt that met an outage and brought no issuer's word tells nothing of the issuer; nor does a refusal.
-    silent = np.isin(outcome, ["timeout", "refused"]) | (found.inside & (outcome == "unavailable"))
-    issuer = fit_issuer(sequences(log, trace, ~silent), codes, progress)
+    issuer = fit_issuer(sequences(log, trace, issuer_spoke(log, found.inside)), codes, progress)
     progress("customers who come back, and the merchant's own router")
     comebacks = fit_comebacks(log, trace)
     ends_at = float(seconds(log.attempts["answered_at"]).max())

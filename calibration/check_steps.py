@@ -18,7 +18,7 @@ from scipy import stats
 from routesim.calibration.findings import Surprise
 from routesim.calibration.foretell import foretell
 from routesim.calibration.outages import Found
-from routesim.calibration.sequences import Sequences, sequences
+from routesim.calibration.sequences import Sequences, issuer_spoke, sequences
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
 from routesim.sim.trace import Trace
@@ -44,9 +44,7 @@ class _Cell:
 def check_steps(model: CalibratedModel, log: AttemptLog, found: Found, worlds: int, seed: int) -> list[Surprise]:
     """Approval by processor, brand, currency and part of the day; retries by code, place and delay; code shares."""
     trace = Trace(log.payments, model.model.timezone)
-    outcome = np.array(log.attempts["outcome"].to_pylist(), dtype=str)
-    silent = np.isin(outcome, ["timeout", "refused"]) | (found.inside & (outcome == "unavailable"))
-    data = sequences(log, trace, ~silent)
+    data = sequences(log, trace, issuer_spoke(log, found.inside))
     cells = list(_cells(data))
     expected = np.zeros((worlds, len(cells)))
     variance = np.zeros((worlds, len(cells)))

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
+from routesim.calibration.sequences import attempt_rows
 from routesim.calibration.times import fit_time
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Comebacks
@@ -29,16 +30,13 @@ class FittedComebacks:
 
 def fit_comebacks(log: AttemptLog, trace: Trace) -> FittedComebacks:
     """First returns only: of first payments that failed, who came back, how soon, and with the same card."""
-    ids = {name: row for row, name in enumerate(trace.table["payment_id"].to_pylist())}
-    own = np.array([ids[name] for name in log.payments["payment_id"].to_pylist()], dtype=np.int64)
-    row = own[log.payment_row]
+    row = attempt_rows(log, trace)
     order = np.argsort(seconds(log.attempts["answered_at"]), kind="stable")
     code = np.full(len(trace), "", dtype=object)
     ended = np.full(len(trace), np.nan)
     code[row[order]] = log.attempts["decline_code"].fill_null("").take(pa.array(order)).to_pylist()
     ended[row[order]] = seconds(log.attempts["answered_at"])[order]
     approved = np.zeros(len(trace), dtype=bool)
-    approved[row] |= False
     np.logical_or.at(approved, row, np.array(log.attempts["outcome"].to_pylist(), dtype=str) == "approved")
     first_failed = (trace.forerunner < 0) & ~approved & np.isfinite(ended)
     initiator = np.array(trace.table["initiator"].to_pylist(), dtype=str)

@@ -65,15 +65,29 @@ class Sequences:
         return counts
 
 
+def issuer_spoke(log: AttemptLog, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which attempts may tell something of the issuer, (attempts,); ``inside`` marks those that met an outage.
+
+    A timeout and a refusal never do, and no more does an unavailable answer inside an outage.
+    """
+    outcome = np.array(log.attempts["outcome"].to_pylist(), dtype=str)
+    return ~(np.isin(outcome, ["timeout", "refused"]) | (inside & (outcome == "unavailable")))
+
+
+def attempt_rows(log: AttemptLog, trace: Trace) -> Ints:
+    """The trace row of each attempt's payment, (attempts,)."""
+    ids = {name: row for row, name in enumerate(trace.table["payment_id"].to_pylist())}
+    own = np.array([ids[name] for name in log.payments["payment_id"].to_pylist()], dtype=np.int64)
+    return own[log.payment_row]
+
+
 def sequences(log: AttemptLog, trace: Trace, informative: npt.NDArray[np.bool_]) -> Sequences:
     """Sequences of a log whose payments are ``trace``'s.
 
     ``informative`` (one per attempt) is false where no issuer spoke for a reason that lies with the processor (a
     timeout, an attempt inside an outage): such attempts say nothing of the issuer and are left out.
     """
-    ids = {name: row for row, name in enumerate(trace.table["payment_id"].to_pylist())}
-    own = np.array([ids[name] for name in log.payments["payment_id"].to_pylist()], dtype=np.int64)
-    payment = own[log.payment_row]
+    payment = attempt_rows(log, trace)
     root = np.arange(len(trace), dtype=np.int64)
     for row in np.flatnonzero(trace.same_token):  # rows ascend, so a forerunner's root is final when it is read
         root[row] = root[trace.forerunner[row]]

@@ -21,7 +21,7 @@ from routesim.calibration.design import WEAK_SD, TermSpec
 from routesim.calibration.foretell import foretell
 from routesim.calibration.history import History, read_history
 from routesim.calibration.outages import find_outages
-from routesim.calibration.sequences import sequences
+from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.sim.model import CalibratedModel
 from routesim.sim.trace import Trace
 from routesim.sim.uncertainty import Uncertainty
@@ -97,9 +97,7 @@ def held_out(made: Calibration, history: History) -> float:
     """Log-likelihood per attempt of a history, one step ahead."""
     log = history.log
     trace = Trace(log.payments, made.model.model.timezone)
-    outcome = np.array(log.attempts["outcome"].to_pylist())
-    silent = np.isin(outcome, ["timeout", "refused"]) | (find_outages(log).inside & (outcome == "unavailable"))
-    data = sequences(log, trace, ~silent)
+    data = sequences(log, trace, issuer_spoke(log, find_outages(log).inside))
     probability = foretell(made.model.point(), data)
     return float(np.log(np.maximum(probability[np.arange(len(data.code)), data.code], 1e-9)).mean())
 
