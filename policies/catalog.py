@@ -19,10 +19,10 @@ from routesim.policies.composed import Composed
 from routesim.policies.description import Description, nearest
 from routesim.policies.dotted import is_dotted, load_class, make
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover import BreakerFailover, CircuitBreaker
+from routesim.policies.failover.circuit_breaker import BreakerFailover, CircuitBreaker
 from routesim.policies.logged import Logged, LoggedParameters, LoggedTables
 from routesim.policies.parts import Failover, Messenger, Retry, Route
-from routesim.policies.retry import RetryRule, RetryRules, RuleRetry
+from routesim.policies.retry.rules import RetryRule, RetryRules, RuleRetry
 from routesim.policies.routing import RouteRule, RouteRules, RuleRoute
 from routesim.policies.vocabulary import Policy
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from routesim.policies.failover import CircuitBreaker
+from routesim.policies.failover.circuit_breaker import CircuitBreaker
 from routesim.policies.vocabulary import Outcome, Policy, Send
 from tests.policy_world import ARRIVED_AT, Luck, answer, names, payment, policy, view
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from routesim.policies.retry import RetryRule
+from routesim.policies.retry.rules import RetryRule
 from routesim.policies.vocabulary import Send, Stop, Wait
 from tests.policy_world import ARRIVED_AT, Luck, answer, chain, names, payment, policy, view
 

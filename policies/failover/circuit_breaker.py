@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from operator import attrgetter
+from collections.abc import Hashable, Sequence
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from routesim.policies.conditions import TEXT_FIELDS
-from routesim.policies.description import Description, nearest
+from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
+from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Payment, View
 
@@ -20,23 +19,10 @@ _ANSWER_GRACE_S = 1.0  # a probe that has not answered this long after its timeo
 class CircuitBreaker(Description):
     """Timeouts in a row open a processor's circuit; while it is open the processor is passed over, then probed."""
 
-    per: list[str] = Field(
-        default=["processor"], description="what has a circuit of its own: processor, with payment fields if wanted"
-    )
+    per: Per = Field(default=["processor"])
     consecutive_timeouts: int = Field(default=5, ge=1, description="timeouts in a row that open the circuit")
     open_for: PositiveDuration = Field(default="60s", description="how long it stays open before it is probed")
     probes: int = Field(default=1, ge=1, description="payments that may be in flight as probes at one time")
-
-    @field_validator("per")
-    @classmethod
-    def _known_fields(cls, per: list[str]) -> list[str]:
-        known = ("processor", *TEXT_FIELDS)
-        for name in per:
-            if name not in known:
-                raise ValueError(f"no circuit is kept per {name!r}{nearest(name, known)}")
-        if "processor" not in per:
-            raise ValueError("a circuit belongs to a processor; write per: [processor, ...]")
-        return per
 
 
 class _Open:
@@ -61,7 +47,7 @@ class BreakerFailover:
         self._limit = description.consecutive_timeouts
         self._open_for_s = parse_duration(description.open_for)
         self._probes = description.probes
-        self._scope = _scope([name for name in description.per if name != "processor"])
+        self._scope = scope(description.per)
         self._timeouts: dict[Hashable, int] = {}  # in a row, where there are any
         self._open: dict[Hashable, _Open] = {}
 
@@ -117,11 +103,3 @@ class BreakerFailover:
                 self._timeouts[key] = timeouts
         elif key in self._timeouts:
             del self._timeouts[key]
-
-
-def _scope(fields: list[str]) -> Callable[[Payment, str], Hashable]:
-    """The key of a payment's circuit at a processor."""
-    if not fields:
-        return lambda payment, processor: processor
-    get = attrgetter(*fields)
-    return lambda payment, processor: (processor, get(payment))
