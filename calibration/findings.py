@@ -32,7 +32,8 @@ class Finding(Surprise):
 _HINTS = (
     ("approval of first attempts", "the processor's terms of the approval predictor, or drift since the calibration"),
     ("approval of retries", "the state that a payment's attempts share: frailty, the code's persistence and recovery"),
-    ("share of code", "the states' odds and codes, the judgement's codes, technical rates"),
+    ("share of code", "the processor's terms of the approval predictor, for a judgement's code moves with it; else the "
+     "states' odds and codes, the judgement's codes, technical rates"),
     ("latency", "the processor's latency distribution"),
     ("timeouts", "the processor's technical timeout rate"),
     ("outages", "the outage process: gaps, durations, kinds"),

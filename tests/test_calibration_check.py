@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 import routesim.calibration.check as examination
 from routesim.calibration.calibrate import calibrate
 from routesim.calibration.check import check
 from routesim.calibration.findings import FALSE_ALARM, Finding, Surprise, judge
+from routesim.calibration.foretell import foretell
 from routesim.calibration.history import History, read_history
 from routesim.calibration.made_up import make_history
+from routesim.calibration.outages import find_outages
+from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, Model
+from routesim.sim.trace import Trace
 from routesim.sim.uncertainty import Block, Uncertainty, pointer
 
 SPLIT = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(days=14)
@@ -34,14 +38,14 @@ def _fewer_worlds(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReques
 
 @dataclass
 class Case:
-    """A model of the first two weeks, and the third."""
+    """A model of the first two weeks, and the days after."""
 
     model: CalibratedModel
     history: History
 
 
-def case(folder: Path, per_day: int, seed: int) -> Case:
-    make_history(folder, 21, per_day, seed, dirty=False)
+def case(folder: Path, per_day: int, seed: int, days: int = 21) -> Case:
+    make_history(folder, days, per_day, seed, dirty=False)
     fitted = calibrate(read_history(folder, None, None, SPLIT), "America/Mexico_City").model
     return Case(fitted, read_history(folder, None, SPLIT, None))
 
@@ -76,11 +80,38 @@ def shifted(known: CalibratedModel, processor: str, logit: float) -> CalibratedM
     where = pointer("issuer", "approval", "terms", number, "effects", processor)
     blocks = [Block(b.name, b.pointers, b.scales, b.estimates + logit * np.array([p == where for p in b.pointers]),
                     b.factor) for b in known.uncertainty.blocks]
-    return CalibratedModel(known.model, Uncertainty(tuple(blocks)))
+    model = known.model.model_copy(deep=True)
+    model.issuer.approval.terms[number].effects[processor] += logit
+    return CalibratedModel(model, Uncertainty(tuple(blocks)))
 
 
 def slower(known: CalibratedModel, processor: str, factor: float) -> CalibratedModel:
     return edited(known, lambda d: d["processors"][processor]["latency"].update(factor=factor))
+
+
+def by_points(made: Case, processor: str, points_pp: float) -> CalibratedModel:
+    """The model with one processor's foretold approval of history's first attempts moved by ``points_pp``."""
+    log = made.history.log
+    data = sequences(log, Trace(log.payments, made.model.model.timezone), issuer_spoke(log, find_outages(log).inside))
+    rows = data.start[:-1]
+    rows = rows[data.processor[rows] == data.processors.index(processor)]
+
+    def foretold(model: CalibratedModel) -> float:
+        return float(foretell(model.point(), data)[rows, 0].mean())
+
+    aim = foretold(made.model) + points_pp / 100
+    return shifted(made.model, processor, float(optimize.brentq(
+        lambda logit: foretold(shifted(made.model, processor, logit)) - aim, -6, 6, xtol=0.01)))
+
+
+def without_recovery(known: CalibratedModel) -> CalibratedModel:
+    """Whoever has no funds never has any again."""
+
+    def edit(document: dict[str, Any]) -> None:
+        for block in document["issuer"]["blocks"].values():
+            block["recovers_h"], block["recovers_share"] = None, 0.0
+
+    return edited(known, edit, "/issuer/blocks")
 
 
 def independent(known: CalibratedModel) -> CalibratedModel:
@@ -112,10 +143,39 @@ def test_a_right_model_passes_on_the_week_that_it_has_not_seen(made: Case) -> No
     assert [f.p_value for f in findings] == sorted(f.p_value for f in findings)
 
 
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """2,000 payments a day: two weeks to calibrate on, two to examine."""
+    return case(tmp_path_factory.mktemp("busy") / "h", 2000, 7, days=28)
+
+
 @pytest.mark.slow
-def test_a_processor_that_approves_less_than_foretold_is_named(made: Case) -> None:
-    failed = failures(check(shifted(made.model, "Worldpay", 2.5), made.history, workers=2))
-    assert any("Worldpay" in figure and "approval" in figure for figure in failed), failed
+@pytest.mark.parametrize("points_pp", [-3.0, 3.0])
+@pytest.mark.parametrize("processor", ["Worldpay", "Elavon", "MIT"])
+def test_a_rate_off_by_three_points_is_named(busy: Case, processor: str, points_pp: float) -> None:
+    failed = failures(check(by_points(busy, processor, points_pp), busy.history, workers=2))
+    named = f"in first attempts at {processor}", f"approval of first attempts at {processor}"
+    assert any(name in figure for name in named for figure in failed), failed
+    assert all(any(name in figure for name in named) or "replay" in figure for figure in failed), failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["Worldpay", "Amex"])
+def test_a_latency_off_by_three_tenths_is_named(busy: Case, processor: str) -> None:
+    failed = failures(check(slower(busy.model, processor, 1.3), busy.history, workers=2))
+    assert any("latency" in figure and processor in figure for figure in failed), failed
+    assert all(("latency" in figure and processor in figure) or "wait" in figure for figure in failed), failed
+
+
+@pytest.mark.slow
+def test_funds_that_never_come_back_are_named(busy: Case) -> None:
+    failed = failures(check(without_recovery(busy.model), busy.history, workers=2))
+    assert any("after 51" in figure and "later" in figure for figure in failed), failed
+
+
+@pytest.mark.slow
+def test_the_same_traffic_passes_a_right_model(busy: Case) -> None:
+    assert failures(check(busy.model, busy.history, workers=2)) == {}
 
 
 def test_a_processor_that_answers_faster_than_foretold_is_named(made: Case) -> None:
