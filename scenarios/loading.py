@@ -26,9 +26,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises BadInput with the file, line and key of the first thing that is wrong.
     """
-    data, source = read_yaml(path)
-    if not isinstance(data, dict):
-        raise BadInput("a scenario is keys and values, as in `scenario: my_week`", where=source.mark(()).where)
+    data, source = _read(path, ())
     apply_overrides(data, source, overrides)
     if isinstance(data.get("policies"), dict):
         data["policies"] = expand_likes(data["policies"], source)
@@ -36,6 +34,28 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
         return Scenario.model_validate(data).located(path.parent, source)
     except ValidationError as error:
         raise complaint(error, source) from None
+
+
+def _read(path: Path, chain: tuple[str, ...]) -> tuple[dict[str, Any], Source]:
+    """The file's keys and, for those that it leaves out, the keys of the file beside it that its ``like`` names."""
+    data, source = read_yaml(path)
+    if not isinstance(data, dict):
+        raise BadInput("a scenario is keys and values, as in `scenario: my_week`", where=source.mark(()).where)
+    if "like" not in data:
+        return data, source
+    like, where = data.pop("like"), source.mark(("like",)).where
+    if not isinstance(like, str) or Path(like).name != like:
+        raise BadInput(f"like: names a scenario's file in the same folder, and {like!r} does not", where=where)
+    if like in (*chain, path.name):
+        raise BadInput(f"like: goes round in a circle: {' -> '.join((*chain, path.name, like))}", where=where)
+    if not (path.parent / like).exists():
+        others = sorted(each.name for each in path.parent.glob("*.yaml") if each.name != path.name)
+        raise BadInput(f"like: no file beside this one is called {like!r}{nearest(like, others)}", where=where)
+    taken, origin = _read(path.parent / like, (*chain, path.name))
+    for key in taken:
+        if key not in data:
+            source.marks.update({place: mark for place, mark in origin.marks.items() if place[:1] == (key,)})
+    return taken | data, source
 
 
 def expand_likes(policies: Mapping[str, Any], source: Source) -> dict[str, Any]:
