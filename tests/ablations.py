@@ -1,7 +1,8 @@
 """What each part of the calibration is worth, on the world with a known truth: `python -m tests.ablations FOLDER`.
 
 Each line takes one part away, calibrates anew, and predicts: log-likelihood per attempt one step ahead on the week that
-was held out, and the errors of lifts (pp) against the truth.
+was held out, and the errors of lifts (pp) against the truth. `python -m tests.ablations thin` calibrates on the last few
+days of the history alone, with and without pooling, for pooling is worth most where data is thin.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,6 +30,7 @@ from routesim.sim.uncertainty import Uncertainty
 from tests.conftest import SHARED
 from tests.test_open_world import holds, predict
 
+END = datetime(2026, 2, 2, tzinfo=UTC)  # of the history
 POLICIES = ("legacy", "no_retry", "three_attempts", "funds_24h", "breaker_noretry", "mxn_elavon_noretry",
             "mxn_mit_noretry", "mxn_worldpay_noretry", "usd_elavon_noretry")
 
@@ -121,5 +124,20 @@ def main(folder: Path, worlds: int = 8) -> None:
               f"| {held} of {len(rows)} |", flush=True)
 
 
-if __name__ == "__main__":
+def thin() -> None:
+    world = SHARED / "worlds" / "open"
+    after = read_history(world / "holdout")
+    print("| days of history | pooled | not pooled |")
+    print("|---|---|---|", flush=True)
+    for days in (2, 4, 7, 28):
+        history = read_history(world / "history", None, END - timedelta(days=days), None)
+        found = [held_out(calibrate(history, "America/Mexico_City"), after)]
+        with no_pooling():
+            found.append(held_out(calibrate(history, "America/Mexico_City"), after))
+        print(f"| {days} | {found[0]:.4f} | {found[1]:.4f} |", flush=True)
+
+
+if __name__ == "__main__" and sys.argv[1] == "thin":
+    thin()
+elif __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 8)
