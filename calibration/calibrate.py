@@ -65,8 +65,9 @@ def calibrate(history: History, timezone: str = "UTC", name: str = "model",
     codes = {code: Code(outcome=meaning.outcome, kind=meaning.kind) for code, meaning in history.codes.items()}
     timeout_code = _timeout_code(log, outcome, codes)
     progress("outages in history")
-    found = find_outages(log)
-    outages = fit_outages(found, _windows(log))
+    skips = history.health_skips
+    found = find_outages(log, skips)
+    outages = fit_outages(found, attempt_windows(log))
     progress("latency")
     latency = fit_latency(log, found.inside)
     issuer = fit_issuer(sequences(log, trace, issuer_spoke(log, found.inside)), codes, progress)
@@ -77,15 +78,16 @@ def calibrate(history: History, timezone: str = "UTC", name: str = "model",
     timeouts, timeout_block = _technical_timeouts(log, outcome, found.inside, timeout_code)
     processors = _processors(history, log, latency, outages, issuer, timeouts, timeout_code)
     model = Model(name=name, timezone=timezone, processors=processors, issuer=issuer.issuer, codes=codes,
-                  timeout_code=timeout_code, comebacks=comebacks.comebacks,
+                  timeout_code=timeout_code, joint_outages=list(outages.joint), comebacks=comebacks.comebacks,
                   logged=logged.model_dump(mode="json"),
-                  provenance=_provenance(history, found, issuer, first_choice_agreement(log)))
+                  provenance=_provenance(history, found, outages, sum(map(len, skips.values())), issuer,
+                                         first_choice_agreement(log)))
     blocks = (issuer.uncertainty, *latency.uncertainty, *outages.uncertainty, *comebacks.uncertainty, *timeout_block)
     return Calibration(CalibratedModel(model, Uncertainty(blocks)), Support.from_log(log),
                        outage_table(found.outages))
 
 
-def _windows(log: AttemptLog) -> dict[str, tuple[float, float]]:
+def attempt_windows(log: AttemptLog) -> dict[str, tuple[float, float]]:
     """First and last attempt of each processor, seconds."""
     processor = np.array(log.attempts["processor"].to_pylist(), dtype=str)
     sent = seconds(log.attempts["sent_at"])
@@ -146,7 +148,8 @@ def _processors(history: History, log: AttemptLog, latency: FittedLatency, outag
     return processors
 
 
-def _provenance(history: History, found: Found, issuer: FittedIssuer, agreement: float) -> dict[str, Any]:
+def _provenance(history: History, found: Found, outages: FittedOutages, skips: int, issuer: FittedIssuer,
+                agreement: float) -> dict[str, Any]:
     fees = [name for name, terms in history.terms.items() if terms.get("fee")]
     warnings = list(history.quarantine.warnings)
     if not fees:
@@ -154,6 +157,9 @@ def _provenance(history: History, found: Found, issuer: FittedIssuer, agreement:
     return history.provenance | {
         "calibrated_by": {package: version(package) for package in PACKAGES},
         "outages_found": len(found.outages),
+        "joint_outages_found": {"+".join(joint.processors): count
+                                for joint, count in zip(outages.joint, outages.joint_found, strict=True)},
+        "skips_for_health": skips,
         "issuer_log_likelihood": round(issuer.log_likelihood, 3),
         "issuer_sequences": issuer.sequences,
         "first_choice_agreement": None if np.isnan(agreement) else round(agreement, 4),

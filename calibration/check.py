@@ -39,7 +39,7 @@ def check(model: CalibratedModel, history: History, workers: int | None = None, 
     for one in joblib.Parallel(n_jobs=workers or -1, return_as="generator", batch_size=1)(jobs):
         simulated.append(one)
         told(len(simulated), len(runs) + 1)
-    found = find_outages(log)
+    found = find_outages(log, history.health_skips)
     surprises = [*check_steps(model, log, found, WORLDS, seed), *check_processors(model, log, found, WORLDS, seed),
                  *check_replay(figures(log), simulated)]
     told(len(runs) + 1, len(runs) + 1)

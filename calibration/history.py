@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from routesim.calibration.cleaning import Cleaner
 from routesim.calibration.profile import CodeMeaning, LoadedProfile, load_profile
 from routesim.calibration.quarantine import Ledger, Quarantine
+from routesim.calibration.router_skips import skip_times
 from routesim.calibration.snowflake_login import SCHEME, connection_name
 from routesim.calibration.source import Source, open_source
 from routesim.calibration.staging import quoted, stage
@@ -44,8 +47,9 @@ class History:
     """A source's payments and attempts, and how they came about.
 
     ``codes`` holds the meaning of every decline code that the profile lists or the source holds. ``skips`` follows
-    SKIPS: the processors that the owner's router passed over (empty where the source does not tell). ``terms`` are the
-    processors' published terms, as far as the profile knows them. ``provenance`` can be written as JSON.
+    SKIPS: the processors that the owner's router passed over (empty where the source does not tell), ``unhealthy`` the
+    words in their reasons that mean that it thought them down. ``terms`` are the processors' published terms, as far as
+    the profile knows them. ``provenance`` can be written as JSON.
     """
 
     log: AttemptLog
@@ -54,6 +58,12 @@ class History:
     provenance: dict[str, Any]
     skips: pa.Table
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unhealthy: tuple[str, ...] = ()
+
+    @property
+    def health_skips(self) -> dict[str, npt.NDArray[np.float64]]:
+        """When (s, ascending) the owner's router passed over each processor because it thought it unhealthy."""
+        return skip_times(self.skips, self.unhealthy)
 
 
 def read_history(
@@ -135,6 +145,7 @@ class _History:
             provenance=self._provenance(start, end, warm_up_s, quarantine),
             skips=skips,
             terms=self.profile.spec.terms(),
+            unhealthy=self.profile.spec.values.unhealthy,
         )
 
     def _arrive(self) -> None:
@@ -213,7 +224,8 @@ class _History:
             SELECT a.* REPLACE (
                     COALESCE(a.message_initiator, NULLIF(a.initiator_told, 'unknown')) AS message_initiator),
                 a.number AS attempt_number_told, CASE a.number WHEN 1 THEN 'rank' ELSE 'retry' END AS decision,
-                NULL AS propensity, told.skip_reason
+                NULL AS propensity, told.skip_reason,
+                NULL AS late_approval, NULL AS network_rule, NULL AS network_fee_usd
             FROM window_attempts a LEFT JOIN told ON told.payment_id = a.payment_id AND told.number = a.number
             ORDER BY a.answered_at, a.payment_id, a.number""", ATTEMPTS, {"attempt_number": "attempt_number_told"})
         rows = self.connection.sql(

@@ -111,7 +111,8 @@ class ProcessorSpec(_Part):
 
 
 class Values(_Part):
-    """The source's words for our values. Keys are compared without regard to case and outer space."""
+    """The source's words for our values. Keys are compared without regard to case and outer space. ``unhealthy`` are
+    words or phrases in the reason of a skip that mean that the router thought the processor down or slow."""
 
     status: dict[str, Status] = {}
     initiator: dict[str, Literal["CIT", "MIT"]] = {}
@@ -122,6 +123,7 @@ class Values(_Part):
     channel: dict[str, str] = {}
     device: dict[str, str] = {}
     country: dict[str, str] = {}
+    unhealthy: tuple[str, ...] = Field(default=(), strict=False)
     absent: tuple[str, ...] = Field(default=("", "null", "none", "n/a", "unknown"), strict=False)
 
 

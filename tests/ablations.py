@@ -1,8 +1,8 @@
 """What each part of the calibration is worth, on the world with a known truth: `python -m tests.ablations FOLDER`.
 
 Each line takes one part away, calibrates anew, and predicts: log-likelihood per attempt one step ahead on the week that
-was held out, and the errors of lifts (pp) against the truth. `python -m tests.ablations thin` calibrates on the last few
-days of the history alone, with and without pooling, for pooling is worth most where data is thin.
+was held out, and the errors of lifts (pp) against the truth. `python -m tests.ablations thin` calibrates on the last
+few days of the history alone, with and without pooling, for pooling is worth most where data is thin.
 """
 
 from __future__ import annotations

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from routesim.calibration.calibrate import attempt_windows
+from routesim.calibration.history import read_history
 from routesim.calibration.outage_process import FittedOutages, fit_outages
 from routesim.calibration.outages import Found, find_outages, gaps_and_durations
 from routesim.sim.draws import Luck
@@ -187,3 +192,38 @@ def test_shared_numbers_have_the_stated_spread() -> None:
     se = dict(zip(block.pointers, block.standard_errors(), strict=True))
     assert 0.4 < se["/processors/A/outages/duration_min/median"] < 1.2
     assert se["/processors/A/outages/kinds/down/share"] == se["/processors/B/outages/kinds/down/share"]
+
+
+def test_the_open_world_s_outages(shared: Path) -> None:
+    """Those that could be seen are found at their true length, no others, and none as joint; the fit's interval holds
+    their median duration. To be seen takes three lost attempts, or three of the nine in ten that a slow one slows."""
+    world = shared / "worlds/open"
+    history = read_history(world / "history")
+    told = json.loads((world / "truth.json").read_text(encoding="utf-8"))["outages"]
+    log = history.log
+    truth = [Outage(name, row["kind"], *(datetime.fromisoformat(row[edge]).replace(tzinfo=UTC).timestamp()
+                                         for edge in ("start", "end")), row["severity"])
+             for name, rows in told.items() for row in rows]
+    end = float(seconds(log.attempts["sent_at"]).max())
+    seen = [o for o in truth if o.start < end and affected(log, o) * (0.9 if o.kind == "slow" else 1.0) >= 3]
+    found = find_outages(log, history.health_skips)
+    assert len(seen) >= 25
+    matches = [[f for f in found.outages if overlaps(o, f)] for o in seen]
+    assert all(len(match) == 1 for match in matches)
+    ratios = np.log([(f.end - f.start) / (o.end - o.start) for o, (f,) in zip(seen, matches, strict=True)])
+    assert abs(ratios.mean()) < 3.5 * ratios.std(ddof=1) / np.sqrt(len(ratios))
+    assert ratios.std() < 0.25
+    assert [f for f in found.outages if not any(overlaps(f, o) for o in truth)] == []
+    fitted = fit_outages(found, attempt_windows(log))
+    assert fitted.joint == ()
+    uncertain = Uncertainty(fitted.uncertainty)
+    family = fitted.processes["MIT"].duration_min
+    where = "/processors/MIT/outages/duration_min/"
+    medians = []
+    for draw in range(1000):
+        drawn = {p.removeprefix(where): v for p, v in uncertain.draw(1, draw).items() if p.startswith(where)}
+        medians.append(type(family).model_validate(family.model_dump() | drawn).quantile(0.5))
+    low, high = np.quantile(medians, [0.025, 0.975])
+    true = float(np.median([(o.end - o.start) / 60 for o in seen]))
+    assert low < true < high
+    assert high < 3 * low  # an interval that holds anything would prove nothing

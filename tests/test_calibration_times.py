@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from routesim.calibration.latency import fit_latency
-from routesim.calibration.outage_process import DURATIONS, GAPS
+from routesim.calibration.outage_process import DURATIONS, GAPS, fit_durations
 from routesim.calibration.times import FAMILIES, build, fit_time, hessian
 from routesim.sim import distributions as d
 from tests.logs import attempt, log, payment
@@ -180,9 +180,31 @@ def github_minutes(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     return durations[durations > 0], np.array(gaps)
 
 
+def test_a_handful_of_outages_is_no_narrow_law() -> None:
+    """Seven durations a history, 120 histories: the family stays the usual one, and its intervals hold the truth."""
+    truth = d.Lognormal(median=26.0, sigma=1.0)
+    held = {"median": 0, "sigma": 0}
+    for seed in range(120):
+        minutes = sample(truth, 7, seed)
+        fit = fit_durations(minutes, np.ones(7, dtype=bool))
+        assert fit.distribution.family == "lognormal"
+        errors = (fit.estimates - np.log([26.0, 1.0])) / np.sqrt(np.diag(fit.covariance))
+        for name, error in zip(held, errors, strict=True):
+            held[name] += bool(abs(error) < 1.96)
+    assert held["median"] >= 105  # 114 are expected; fewer would come once in a thousand
+    assert held["sigma"] >= 105
+
+
+def test_many_outages_of_another_family_are_believed() -> None:
+    minutes = sample(d.Weibull(scale=40.0, shape=2.0), 400, 3)
+    fit = fit_durations(minutes, np.ones(400, dtype=bool))
+    assert fit.distribution.family == "weibull"
+    assert fit.distribution.shape == pytest.approx(2.0, rel=0.15)
+
+
 def test_real_incidents_are_lognormal_with_clustered_starts(shared: Path) -> None:
     durations, gaps = github_minutes(shared)
-    fit = fit_time(durations, families=DURATIONS)
+    fit = fit_durations(durations, np.ones(len(durations), dtype=bool))
     assert fit.distribution.family == "lognormal"
     assert fit.distribution.median == pytest.approx(74, abs=2)  # as the data's own notes have them
     assert fit.distribution.sigma == pytest.approx(1.12, abs=0.02)
