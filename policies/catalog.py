@@ -20,8 +20,19 @@ from routesim.policies.description import Description, nearest
 from routesim.policies.dotted import is_dotted, load_class, make
 from routesim.policies.durations import PositiveDuration, parse_duration
 from routesim.policies.failover.circuit_breaker import BreakerFailover, CircuitBreaker
+from routesim.policies.failover.health_monitor import HealthMonitor, HealthMonitorFailover
+from routesim.policies.failover.leaky_bucket import LeakyBucket, LeakyBucketFailover
+from routesim.policies.failover.outlier_ejection import OutlierEjection, OutlierEjectionFailover
+from routesim.policies.failover.random_sampling import RandomSampling, RandomSamplingFailover
+from routesim.policies.failover.score_elimination import ScoreElimination, ScoreEliminationFailover
+from routesim.policies.failover.window_breaker import WindowBreaker, WindowBreakerFailover
 from routesim.policies.logged import Logged, LoggedParameters, LoggedTables
-from routesim.policies.parts import Failover, Messenger, Retry, Route
+from routesim.policies.parts import Failover, Messenger, Retry, RetryAmong, Route
+from routesim.policies.retry.budget import Budget, BudgetedRetry
+from routesim.policies.retry.foresight import ForesightSource
+from routesim.policies.retry.ladder import Ladder, LadderRetry
+from routesim.policies.retry.predicted import Predicted, PredictedRetry
+from routesim.policies.retry.reputation import Reputation, ReputationRetry
 from routesim.policies.retry.rules import RetryRule, RetryRules, RuleRetry
 from routesim.policies.routing import RouteRule, RouteRules, RuleRoute
 from routesim.policies.vocabulary import Policy
@@ -35,15 +46,22 @@ class NoParameters(Description):
 
 @dataclass(frozen=True)
 class Entry:
-    """A part of the catalog. ``build`` takes the described parameters; ``of`` describes what the user writes."""
+    """A part of the catalog. ``build`` takes the described parameters; ``of`` describes what the user writes.
+
+    ``source`` is where the part and its defaults come from: the description's own ``source``, empty where it has none.
+    """
 
     doc: str
     described_by: type[Description]
-    build: Callable[[Any], Any]
+    build: Callable[..., Any]
     of: type[Description]
 
+    @property
+    def source(self) -> str:
+        return str(getattr(self.described_by, "source", ""))
 
-def _entry(described_by: type[Description], build: Callable[[Any], Any], of: type[Description] | None = None) -> Entry:
+
+def _entry(described_by: type[Description], build: Callable[..., Any], of: type[Description] | None = None) -> Entry:
     return Entry(_first_paragraph(described_by.__doc__), described_by, build, of or described_by)
 
 
@@ -61,10 +79,18 @@ PARTS: dict[PartKind, dict[str, Entry]] = {
     "retry": {
         "none": _none("A payment has one attempt."),
         "rules": _entry(RetryRules, RuleRetry, RetryRule),
+        "ladder": _entry(Ladder, LadderRetry),
+        "predicted": _entry(Predicted, PredictedRetry),
     },
     "failover": {
         "none": _none("No processor is passed over."),
         "circuit_breaker": _entry(CircuitBreaker, BreakerFailover),
+        "window_breaker": _entry(WindowBreaker, WindowBreakerFailover),
+        "outlier_ejection": _entry(OutlierEjection, OutlierEjectionFailover),
+        "leaky_bucket": _entry(LeakyBucket, LeakyBucketFailover),
+        "score_elimination": _entry(ScoreElimination, ScoreEliminationFailover),
+        "random_sampling": _entry(RandomSampling, RandomSamplingFailover),
+        "health_monitor": _entry(HealthMonitor, HealthMonitorFailover),
     },
 }
 WHOLE: dict[str, Entry] = {"logged": _entry(LoggedParameters, lambda parameters: None)}
@@ -137,6 +163,27 @@ def _part_field(kind: PartKind) -> Any:
 _plainly = PlainSerializer(lambda part: None if part is None else part.plain())
 
 
+class BudgetOf(Budget):
+    """Keeps the retries of another retry part to a share of the first attempts, the most deserving ones first."""
+
+    of: Annotated[Part, _part_field("retry"), _plainly] = Field(
+        description="that part, as any retry: a list of rules, a name, or {NAME: parameters}"
+    )
+
+
+class ReputationOf(Reputation):
+    """Slows or stops the retries of another retry part at a processor whose retries harm the merchant's standing."""
+
+    of: Annotated[Part, _part_field("retry"), _plainly] = Field(
+        description="that part, as any retry: a list of rules, a name, or {NAME: parameters}; a budget goes around it, "
+        "not into it"
+    )
+
+
+PARTS["retry"]["budget"] = _entry(BudgetOf, BudgetedRetry)
+PARTS["retry"]["reputation"] = _entry(ReputationOf, ReputationRetry)
+
+
 def _policy_shape(value: Any) -> Any:
     return {"policy": value} if isinstance(value, str) else value
 
@@ -187,12 +234,16 @@ PolicyDescription = Annotated[PolicyParts, BeforeValidator(_policy_shape)]
 
 
 def build(
-    description: PolicyParts, logged_tables: LoggedTables | None = None, folder: Path | None = None
+    description: PolicyParts,
+    logged_tables: LoggedTables | None = None,
+    folder: Path | None = None,
+    foresight: ForesightSource | None = None,
 ) -> Callable[[], Policy]:
     """A factory of fresh policies.
 
-    ``logged_tables`` is what ``logged`` needs; dotted paths are looked for in ``folder`` and then on Python's path.
-    Raises ValueError where the tables are missing or a user's class cannot be found or does not take its parameters.
+    ``logged_tables`` is what ``logged`` needs, ``foresight`` what ``predicted`` does; dotted paths are looked for in
+    ``folder`` and then on Python's path.
+    Raises ValueError where either is missing or a user's class cannot be found or does not take its parameters.
     """
     if description.policy == "logged":
         if logged_tables is None:
@@ -205,7 +256,7 @@ def build(
         return cast(Callable[[], Policy], partial(make, own, description.policy, description.parameters))
     assert description.route is not None
     makers = [
-        _part_maker(part, folder)
+        _part_maker(part, folder, foresight)
         for part in (description.route, description.message, description.retry, description.failover)
     ]
     timeout_s = parse_duration(description.timeout) if description.timeout else None
@@ -215,7 +266,7 @@ def build(
         return Composed(
             cast(Route, route),
             cast(Messenger | None, message),
-            cast(Retry | None, retry),
+            cast(Retry | RetryAmong | None, retry),
             cast(Failover | None, failover),
             timeout_s,
         )
@@ -224,8 +275,16 @@ def build(
     return composed
 
 
-def _part_maker(part: Part, folder: Path | None) -> Callable[[], object]:
+def _part_maker(part: Part, folder: Path | None, foresight: ForesightSource | None) -> Callable[[], object]:
     if isinstance(part.parameters, dict):
         own = load_class(part.name, (_ASKED[part.kind],), folder)
         return partial(make, own, part.name, part.parameters)
-    return partial(PARTS[part.kind][part.name].build, part.parameters)
+    make_part = partial(PARTS[part.kind][part.name].build, part.parameters)
+    if isinstance(part.parameters, BudgetOf | ReputationOf):
+        make_inner = _part_maker(part.parameters.of, folder, foresight)
+        return lambda: make_part(make_inner())
+    if isinstance(part.parameters, Predicted):
+        if foresight is None:
+            raise ValueError("the predicted retry asks a calibrated model how likely an approval is, and there is none")
+        return partial(make_part, foresight)
+    return make_part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from routesim.policies.parts import Admission, Failover, Messenger, Next, Retry, Route
+from routesim.policies.parts import Admission, Failover, Messenger, Next, Plan, Retry, RetryAmong, Route, planner
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View, Wait
 
 MOST_CHOICES = 3  # what one Send may hold
@@ -25,13 +25,13 @@ class Composed:
         self,
         route: Route,
         message: Messenger | None = None,
-        retry: Retry | None = None,
+        retry: Retry | RetryAmong | None = None,
         failover: Failover | None = None,
         timeout_s: float | None = None,
     ) -> None:
         self._route = route
         self._message = message
-        self._retry = retry
+        self._plan = planner(retry)
         self._failover = failover
         self._timeout_s = timeout_s
         parts: tuple[object, ...] = (route, message, retry, failover)
@@ -45,10 +45,10 @@ class Composed:
             return NO_ROUTE
         if not view.answers:
             return self._send(view, draw, ranked, first=True)
-        plan = self._retry.plan(view, draw) if self._retry is not None else None
+        plan = self._plan(view, draw, ranked)
         if plan is None:
             return NO_RETRY
-        candidates = remaining(ranked, view.answers, plan.next)
+        candidates = planned(ranked, view.answers, plan)
         if not candidates:
             return RANK_SPENT  # before the delay, not after it: the customer learns of the failure now
         if plan.at > view.now and not view.waited:
@@ -86,6 +86,14 @@ def _supported(ranked: Sequence[Choice], view: View) -> Sequence[Choice]:
         if (known := terms.get(choice.processor)) is not None and known.supports(payment)
     ]
     return supported or ranked
+
+
+def planned(ranked: Sequence[Choice], answers: Sequence[Answer], plan: Plan) -> list[Choice]:
+    """The choices for the attempt that ``plan`` foresees, best first; empty where the rank is spent."""
+    if not plan.processors:
+        return remaining(ranked, answers, plan.next)
+    known = {choice.processor: choice for choice in ranked}
+    return [known.get(name, Choice(name))._replace(propensity=None) for name in plan.processors]
 
 
 def remaining(ranked: Sequence[Choice], answers: Sequence[Answer], rule: Next) -> list[Choice]:

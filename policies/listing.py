@@ -11,12 +11,16 @@ from routesim.policies.catalog import PARTS, WHOLE, Entry
 
 @dataclass(frozen=True)
 class Listed:
-    """A row of the catalog for people. ``parameters``: name, kind, default (None where it is needed), doc."""
+    """A row of the catalog for people. ``parameters``: name, kind, default (None where it is needed), doc.
+
+    ``source``: the public source of the part and its defaults, empty where there is none to tell.
+    """
 
     kind: str
     name: str
     doc: str
     parameters: list[tuple[str, str, str | None, str]]
+    source: str = ""
 
 
 def listing() -> list[Listed]:
@@ -30,10 +34,11 @@ def listing() -> list[Listed]:
 def _listed(kind: str, name: str, entry: Entry) -> Listed:
     properties = entry.of.model_json_schema()["properties"] if entry.of.model_fields else {}
     parameters = []
-    for key, field in entry.of.model_fields.items():
+    for name_inside, field in entry.of.model_fields.items():
+        key = field.alias or name_inside
         default = None if field.is_required() else _written(field.default)
         parameters.append((key, _kind_of(properties[key]), default, field.description or ""))
-    return Listed(kind, name, entry.doc, parameters)
+    return Listed(kind, name, entry.doc, parameters, entry.source)
 
 
 def _written(default: Any) -> str:
@@ -43,7 +48,8 @@ def _written(default: Any) -> str:
 def _kind_of(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " | ".join(schema["enum"])
-    words = {"integer": "whole number", "number": "number", "string": "text", "array": "list", "object": "keys"}
+    words = {"integer": "whole number", "number": "number", "string": "text", "array": "list", "object": "keys",
+             "boolean": "true or false"}
     options = schema.get("anyOf") or schema.get("oneOf") or [schema]
     kinds = [words.get(option.get("type", "object"), "") for option in options]
     return " or ".join(dict.fromkeys(kind for kind in kinds if kind))

@@ -6,7 +6,7 @@ of every answer before the next decision on that payment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Message, Payment, View
@@ -34,10 +34,14 @@ class Messenger(Protocol):
 
 
 class Plan(NamedTuple):
-    """One more attempt, at ``at`` (seconds since the epoch; now or earlier: at once), at the ``next`` processor."""
+    """One more attempt, at ``at`` (seconds since the epoch; now or earlier: at once), at the ``next`` processor.
+
+    ``processors``, where there are any, are tried in this order in place of what ``next`` says.
+    """
 
     at: float
     next: Next = "rank"
+    processors: tuple[str, ...] = ()
 
 
 class Retry(Protocol):
@@ -51,11 +55,34 @@ class Retry(Protocol):
         ...
 
 
+class RetryAmong(Protocol):
+    """A retry part that looks at the rank too, to choose the processor or to judge the one that comes next."""
+
+    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Plan | None:
+        """As Retry.plan; ``ranked`` is the route's rank, without what the processors' terms exclude."""
+        ...
+
+
+Planner = Callable[[View, Draw, Sequence[Choice]], Plan | None]
+
+
+def planner(retry: Retry | RetryAmong | None) -> Planner:
+    """The question to ask of a retry part, whichever of the two it is; of none, a plan never comes."""
+    among: Planner | None = getattr(retry, "plan_among", None)
+    if among is not None:
+        return among
+    plan: Callable[[View, Draw], Plan | None] | None = getattr(retry, "plan", None)
+    if plan is None:
+        return lambda view, draw, ranked: None
+    return lambda view, draw, ranked: plan(view, draw)
+
+
 class Admission(NamedTuple):
     """What is left of a rank once the processors thought unhealthy are passed over; never empty.
 
-    ``skip_reason`` says why the first choice was passed over, None where it was not. ``decision`` is None for an
-    ordinary attempt, ``failover`` where the first choice was passed over, ``probe`` where the attempt is a probe.
+    ``skip_reason`` names those that stood before the chosen one and says why each was passed over, as in
+    ``MIT: circuit_open; Elavon: circuit_open``; None where there were none. ``decision`` is None for an ordinary
+    attempt, ``failover`` where the first choice was passed over, ``probe`` where the attempt is a probe.
     """
 
     ranked: Sequence[Choice]

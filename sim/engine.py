@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import simpy
 from simpy.events import Event
 
-from routesim.policies.vocabulary import Answer, Choice, Payment, Policy, Send, Stop, View, Wait
+from routesim.policies.vocabulary import Answer, Payment, Policy, Send, Stop, View, Wait
 from routesim.sim.comebacks import ComebackRule, Return
+from routesim.sim.customers import Customers
 from routesim.sim.draws import Luck, uniform
 from routesim.sim.fate import NEVER, Card, Fate, Fates
+from routesim.sim.flow import Flow, PolicyDraw, Sent
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.log import AttemptLog
+from routesim.sim.network_rules import Breach, Enforcement, ReattemptCounts
 from routesim.sim.outages import Outage
 from routesim.sim.recorder import Recorder
 from routesim.sim.stations import Station
@@ -44,65 +47,19 @@ class Change:
 
 @dataclass
 class Simulated:
-    """One simulation: the log, what the engine refused (reason to count), and the decisions' wall-clock seconds."""
+    """One simulation: the log, what the engine refused (reason to count, of the measured payments; ``unfinished`` of
+    all), and the decisions' wall-clock seconds."""
 
     log: AttemptLog
     refusals: Counter[str]
     decision_s: list[float] = field(default_factory=list)
 
 
-class _PolicyDraw:
-    """The policy's own luck on one payment."""
-
-    __slots__ = ("_key", "_luck")
-
-    def __init__(self, key_: int, luck: Luck) -> None:
-        self._key, self._luck = key_, luck
-
-    def uniform(self, name: str) -> float:
-        return uniform(self._key, self._luck.purpose("policy", name))
-
-
-class _Sent(NamedTuple):
-    """An attempt in flight."""
-
-    number: int
-    station: Station
-    choice: Choice
-    position: int
-    decision: str
-    skip_reason: str | None
-    at: float
-    timeout_s: float
-
-
-class _Flow(Event):
-    """A payment on its way: the one event that carries it from arrival to its end.
-
-    ``own_row`` is its row in the trace or -1, ``trace_row`` the row whose features it has, ``row`` its row in the
-    log; ``serial`` changes whenever an attempt begins or ends, so that a late answer knows that it is late.
-    """
-
-    __slots__ = ("card", "draw", "failed_hard", "fate", "key", "own_row", "payment", "row", "sent", "serial",
-                 "trace_row", "view", "warm_up")
-
-    payment: Payment
-    own_row: int
-    trace_row: int
-    row: int
-    key: int
-    card: Card
-    view: View
-    fate: Fate
-    sent: _Sent
-    draw: _PolicyDraw
-    serial: int
-    failed_hard: bool
-    warm_up: bool
-
-
 class Engine:
     """One replication of one policy. ``run`` may be called once.
+
+    ``network_rules`` says what becomes of attempts that a card network forbids, ``customers`` what is supposed of
+    those who must still want a payment that is tried again later (None: all do, and every card is on file).
 
     Raises nothing of its own: what a policy may not do is refused and counted, and errors in a user's own policy
     pass through unchanged.
@@ -110,7 +67,8 @@ class Engine:
 
     def __init__(self, trace: Trace, decisions: IssuerDecisions, policy: Policy, luck: Luck,
                  outages: Sequence[Outage] = (), changes: Sequence[Change] = (),
-                 clock: Callable[[], float] | None = None) -> None:
+                 clock: Callable[[], float] | None = None, network_rules: Enforcement = "off",
+                 customers: Customers | None = None) -> None:
         self._trace, self._policy, self._luck, self._clock = trace, policy, luck, clock
         model = decisions.world.model
         self._model = model
@@ -126,6 +84,9 @@ class Engine:
         self._recorder = Recorder(trace)
         self._refusals: Counter[str] = Counter()
         self._decision_s: list[float] = []
+        self._counts = None if network_rules == "off" else ReattemptCounts(model.codes)
+        self._enforced = network_rules == "enforce"
+        self._customers = customers
         self._open = 1  # payments on their way, and the stream of arrivals itself
         self._done = self._env.event()
         self._comebacks = ComebackRule(trace, model.comebacks, self._fates, luck)
@@ -161,19 +122,20 @@ class Engine:
 
     def _begin(self, payment: Payment, own_row: int, trace_row: int, key: int, card: Card, row: int,
                warm_up: bool) -> None:
-        flow = _Flow(self._env)
+        flow = Flow(self._env)
         flow._ok, flow._value = True, None
         flow.payment, flow.own_row, flow.trace_row, flow.row = payment, own_row, trace_row, row
         flow.key, flow.card, flow.warm_up = key, card, warm_up
-        flow.view = View(payment, self._env.now, self._terms, self._trace.timezone)
-        flow.draw = _PolicyDraw(key, self._luck)
+        flow.began_at = self._env.now
+        flow.view = View(payment, flow.began_at, self._terms, self._trace.timezone)
+        flow.draw = PolicyDraw(key, self._luck)
         flow.serial, flow.failed_hard = 0, False
         self._open += 1
         self._decide(flow)
 
     # --- the policy decides
 
-    def _decide(self, flow: _Flow) -> None:
+    def _decide(self, flow: Flow) -> None:
         view = flow.view
         view.now = self._env.now
         if self._clock is None:
@@ -189,7 +151,7 @@ class Engine:
             if action.until > view.now:
                 self._arm(flow, action.until - view.now, self._wake)
             else:
-                self._refusals["wait_into_the_past"] += 1
+                self._refuse(flow, "wait_into_the_past")
                 self._end(flow, approved=False)
         elif type(action) is Stop:
             self._end(flow, approved=False)
@@ -197,32 +159,31 @@ class Engine:
             raise TypeError(f"{type(self._policy).__name__}.decide must return Send, Wait or Stop, not {action!r}")
 
     def _wake(self, event: Event) -> None:
-        flow: _Flow = event  # type: ignore[assignment]
+        flow: Flow = event  # type: ignore[assignment]
         flow.view.waited = True
         self._decide(flow)
 
-    def _arm(self, flow: _Flow, delay_s: float, callback: Callable[[Event], None]) -> None:
+    def _arm(self, flow: Flow, delay_s: float, callback: Callable[[Event], None]) -> None:
         flow.callbacks = [callback]
         self._env.schedule(flow, delay=delay_s)
 
     # --- an attempt
 
-    def _send(self, flow: _Flow, action: Send) -> None:
+    def _send(self, flow: Flow, action: Send) -> None:
         number = len(flow.view.answers) + 1
-        if flow.failed_hard:
-            self._refusals["reattempt_after_hard_decline"] += 1
-            self._end(flow, approved=False)
-            return
-        if number > MAX_ATTEMPTS:
-            self._refusals["too_many_attempts"] += 1
-            self._end(flow, approved=False)
-            return
+        breach = None if self._counts is None else self._counts.breach(flow.payment, flow.card.key, self._env.now)
+        if number > 1 or breach is not None or self._customers is not None:
+            refusal = self._refusal(flow, number, breach)
+            if refusal is not None:
+                self._refuse(flow, refusal)
+                self._end(flow, approved=False)
+                return
         for position, choice in enumerate(action.choices[:3], start=1):  # noqa: B007 (used after the loop)
             station = self._stations.get(choice.processor)
             if station is None:
-                self._refusals["unknown_processor"] += 1
+                self._refuse(flow, "unknown_processor")
             elif not station.terms.supports(flow.payment):
-                self._refusals["unsupported_processor"] += 1
+                self._refuse(flow, "unsupported_processor")
             else:
                 break
         else:
@@ -232,15 +193,35 @@ class Engine:
         if action.timeout_s is not None:
             timeout_s = min(timeout_s, action.timeout_s)
         flow.serial += 1
-        flow.sent = _Sent(number, station, choice, position, action.decision, action.skip_reason, self._env.now,
-                          timeout_s)
+        flow.sent = Sent(number, station, choice, position, action.decision, action.skip_reason, self._env.now,
+                         timeout_s, breach)
         if station.concurrent is not None:
             self._send_to_limited(flow, station, timeout_s)
             return
         flow.fate = fate = self._attempt(flow, station)
         self._arm(flow, min(fate.latency_s, timeout_s), self._answer)
 
-    def _attempt(self, flow: _Flow, station: Station) -> Fate:
+    def _refuse(self, flow: Flow, reason: str) -> None:
+        if not flow.warm_up:
+            self._refusals[reason] += 1
+
+    def _refusal(self, flow: Flow, number: int, breach: Breach | None) -> str | None:
+        """Why the payment may not be attempted now at any processor; None when it may."""
+        if flow.failed_hard:
+            return "reattempt_after_hard_decline"
+        if number > MAX_ATTEMPTS:
+            return "too_many_attempts"
+        if self._customers is not None:
+            last_at = flow.view.answers[-1].answered_at if number > 1 else flow.began_at
+            refusal = self._customers.refusal(flow.payment, flow.key, self._luck, flow.began_at, last_at, self._env.now)
+            if refusal is not None:
+                return refusal
+        if breach is None or not self._enforced:
+            return None
+        # A customer who tries anew with a new payment is no doing of the router's: it goes out, and its breach counts.
+        return breach.rule if number > 1 or flow.payment.initiator == "MIT" else None
+
+    def _attempt(self, flow: Flow, station: Station) -> Fate:
         health = station.health(flow.payment) if station.active else HEALTHY
         shift = 0.0
         for change in self._changes[station.name]:
@@ -248,15 +229,18 @@ class Engine:
                 shift += change.logit[flow.trace_row]
         return self._fates.attempt(flow.card, station, self._env.now, health, shift)
 
-    def _send_to_limited(self, flow: _Flow, station: Station, timeout_s: float) -> None:
+    def _send_to_limited(self, flow: Flow, station: Station, timeout_s: float) -> None:
         """A processor with a capacity: service begins when there is room, and outlives a router that gives up."""
         env, serial = self._env, flow.serial
         expiry = env.timeout(timeout_s)
+        unheard = Fate("timeout", self._model.timeout_code, NEVER)  # while it queues nothing reaches the issuer
 
         def serve() -> bool:
+            nonlocal unheard
             if flow.serial != serial:
                 return False  # the router gave up while it queued
             fate = self._attempt(flow, station)
+            unheard = self._unheard(fate)._replace(code=self._model.timeout_code)
             # A lost request holds its place until the router's timeout at least.
             service_s = fate.latency_s if fate.latency_s < NEVER else station.terms.timeout_s
             done = env.timeout(service_s)
@@ -264,15 +248,18 @@ class Engine:
             return True
 
         def finish(fate: Fate) -> None:
+            nonlocal unheard
             station.leave()
-            wanted = flow.serial == serial and fate.latency_s < NEVER
-            if wanted and not self._lost_in_flight(flow, flow.sent):
-                flow.fate = fate
-                self._close(flow)
+            if flow.serial == serial and fate.latency_s < NEVER:
+                if self._lost_in_flight(flow, flow.sent):
+                    unheard = self._lost(flow, fate)
+                else:
+                    flow.fate = fate
+                    self._close(flow)
 
         def expire(_: Event) -> None:
             if flow.serial == serial:
-                flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+                flow.fate = unheard
                 self._close(flow)
 
         expiry.callbacks.append(expire)
@@ -285,26 +272,39 @@ class Engine:
     # --- the answer
 
     def _answer(self, event: Event) -> None:
-        flow: _Flow = event  # type: ignore[assignment]
+        flow: Flow = event  # type: ignore[assignment]
         sent, fate = flow.sent, flow.fate
-        if fate.latency_s > sent.timeout_s and fate.outcome != "timeout":
-            flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+        if fate.latency_s > sent.timeout_s:
+            flow.fate = self._unheard(fate)
         elif fate.outcome != "timeout" and self._lost_in_flight(flow, sent):
-            flow.fate = Fate("timeout", self._model.timeout_code, NEVER)
+            flow.fate = self._lost(flow, fate)
             remaining_s = sent.at + sent.timeout_s - self._env.now
             if remaining_s > 0:
                 self._arm(flow, remaining_s, self._answer)
                 return
         self._close(flow)
 
-    def _lost_in_flight(self, flow: _Flow, sent: _Sent) -> bool:
+    def _lost_in_flight(self, flow: Flow, sent: Sent) -> bool:
         """An outage began after the attempt was sent: its answer is lost as one sent into the outage would be."""
         if sent.station.began_at <= sent.at:
             return False
         loss, _, _ = sent.station.health(flow.payment)
         return uniform(flow.key, self._luck.purpose("in flight", sent.station.name, sent.number)) < loss
 
-    def _close(self, flow: _Flow) -> None:
+    def _unheard(self, fate: Fate) -> Fate:
+        """What the router makes of an answer that it did not wait for: a timeout, with the issuer's word kept."""
+        if fate.outcome == "timeout":
+            return fate
+        return Fate("timeout", self._model.timeout_code, NEVER, fate.outcome == "approved")
+
+    def _lost(self, flow: Flow, fate: Fate) -> Fate:
+        """The timeout of an attempt whose answer an outage took, after the request may have reached the issuer."""
+        sent = flow.sent
+        late = fate.outcome == "approved" and sent.station.late_approval_share > uniform(
+            flow.key, self._luck.purpose("late approval in flight", sent.station.name, sent.number))
+        return Fate("timeout", self._model.timeout_code, NEVER, late)
+
+    def _close(self, flow: Flow) -> None:
         sent, fate, payment = flow.sent, flow.fate, flow.payment
         flow.serial += 1
         now = self._env.now
@@ -316,7 +316,10 @@ class Engine:
         self._recorder.attempt((
             flow.row, sent.number, sent.station.name, message.initiator if message else payment.initiator,
             message.avs if message else None, message.mcc if message else payment.mcc, sent.at, now, fate.outcome,
-            fate.code, kind, sent.decision, sent.position, sent.choice.propensity, sent.skip_reason))
+            fate.code, kind, sent.decision, sent.position, sent.choice.propensity, sent.skip_reason,
+            fate.late_approval if fate.outcome == "timeout" else None, sent.breach))
+        if self._counts is not None:
+            self._counts.answered(payment, flow.card.key, fate.outcome, fate.code, now)
         flow.view.answers.append(answer)
         self._policy.observe(payment, answer)
         if fate.outcome == "approved":
@@ -327,7 +330,7 @@ class Engine:
 
     # --- the end, and customers who come back
 
-    def _end(self, flow: _Flow, approved: bool) -> None:
+    def _end(self, flow: Flow, approved: bool) -> None:
         if not approved:
             code = flow.view.answers[-1].decline_code if flow.view.answers else None
             back = self._comebacks.after(flow.payment, flow.own_row, flow.trace_row, flow.key, flow.card, code,

@@ -22,11 +22,15 @@ NEVER = float("inf")
 
 
 class Fate(NamedTuple):
-    """The answer that is on its way: outcome, code, and the latency in seconds, before any timeout."""
+    """The answer that is on its way: outcome, code, and the latency in seconds, before any timeout.
+
+    ``late_approval``: of a timeout, whether the issuer approved all the same, which the router does not hear.
+    """
 
     outcome: Outcome
     code: str | None
     latency_s: float
+    late_approval: bool = False
 
 
 class Visit(NamedTuple):
@@ -153,27 +157,45 @@ class Fates:
         draws = self._visit(card, name, number)
         loss, factor, lost_code = health
         if draws.technical < loss:
-            if lost_code is None:
-                return Fate("timeout", self._model.timeout_code, NEVER)
-            return self._technical(lost_code, card, station, draws, number, factor)
+            fate = (Fate("timeout", self._model.timeout_code, NEVER) if lost_code is None
+                    else self._technical(lost_code, card, station, draws, number, factor))
+            return self._with_issuer(fate, card, station, now, draws, number, shift)
         if station.technical is not None:
             u = (draws.technical - loss) / (1 - loss) / station.technical_rate
             if u < 1:
-                return self._technical(pick(station.technical, u), card, station, draws, number, factor)
+                fate = self._technical(pick(station.technical, u), card, station, draws, number, factor)
+                return self._with_issuer(fate, card, station, now, draws, number, shift)
         outcome: Outcome = "approved"
         code = None
         if card.block >= 0 and now < card.recovers_at:
             code = self._decisions.block_code(card.block, draws.code)
-        else:
-            logit = self._decisions.approval_logit(name)[card.row] + card.frailty + shift
-            if draws.judgement >= logit + self._repeat * card.declines.get(name, 0):
-                code = self._decisions.judgement_code(name, draws.code)
-                if self._repeat_codes is None:
-                    card.declines[name] = card.declines.get(name, 0) + 1
+        elif not self._judged_well(card, name, draws, shift):
+            code = self._decisions.judgement_code(name, draws.code)
+            if self._repeat_codes is None:
+                card.declines[name] = card.declines.get(name, 0) + 1
         if code is not None:
             outcome = self._model.code(code).outcome
             self._count(code, card, name)
         return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))
+
+    def _judged_well(self, card: Card, processor: str, draws: Visit, shift: float) -> bool:
+        logit = self._decisions.approval_logit(processor)[card.row] + card.frailty + shift
+        return draws.judgement < logit + self._repeat * card.declines.get(processor, 0)
+
+    def _with_issuer(self, fate: Fate, card: Card, station: Station, now: float, draws: Visit, number: int,
+                     shift: float) -> Fate:
+        """A lost attempt whose request may have reached the issuer, who then decides as if nothing had been lost.
+
+        Nothing of it is remembered: what the card's next attempts meet does not depend on the share.
+        """
+        if fate.outcome != "timeout" or station.late_approval_share == 0:
+            return fate
+        if card.block >= 0 and now < card.recovers_at:
+            return fate
+        reached = uniform(card.key, self._luck.purpose("late approval", station.name, str(number)))
+        if reached >= station.late_approval_share:
+            return fate
+        return fate._replace(late_approval=self._judged_well(card, station.name, draws, shift))
 
     def _count(self, code: str, card: Card, processor: str) -> None:
         """Remember a decline that makes the same processor's next answer less of a fresh chance."""

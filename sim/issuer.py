@@ -102,6 +102,11 @@ class IssuerDecisions:
         shares = self._shares.get(self._like.get(processor, processor)) or self._shares[""]
         return pick(shares, u)
 
+    def judgement_shares(self, processor: str) -> dict[str, float]:
+        """The shares of a judgement's decline codes at a processor, as the model has them."""
+        known = self.world.model.issuer.judgement_codes
+        return known.get(self._like.get(processor, processor)) or known[""]
+
 
 CodeTable = tuple[list[str], list[float]]
 

@@ -66,6 +66,9 @@ ATTEMPTS = pa.schema([
     _field("rank_position", pa.int16(), "1 for the policy's first choice"),
     _field("propensity", pa.float64(), "probability with which the policy ranked it first", "probability"),
     _field("skip_reason", _TEXT, "why a better processor was passed over"),
+    _field("late_approval", pa.bool_(), "of a timeout: whether the issuer approved all the same; null in history"),
+    _field("network_rule", _TEXT, "the card network's rule on reattempts that it breaks"),
+    _field("network_fee_usd", pa.float64(), "what the network charges for that", "USD"),
 ])
 
 

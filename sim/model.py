@@ -104,7 +104,11 @@ class JointOutages(Outages):
 
 
 class Processor(Part):
-    """One PSP. ``technical`` is the probability of each technical failure code per attempt while it is up."""
+    """One PSP. ``technical`` is the probability of each technical failure code per attempt while it is up.
+
+    ``late_approval_share`` is the share of lost attempts (timed out without an answer on its way) whose request did
+    reach the issuer. A router cannot see it in its history, so it is 0 unless a scenario supposes otherwise.
+    """
 
     currencies: list[str] | None = None
     card_brands: list[str] | None = None
@@ -113,6 +117,7 @@ class Processor(Part):
     timeout_s: float = Field(default=30.0, gt=0)
     latency: Latency
     technical: dict[str, float] = {}
+    late_approval_share: float = Field(default=0.0, ge=0, le=1)
     outages: Outages | None = None
 
     def terms(self, name: str) -> Terms:
@@ -127,10 +132,12 @@ class Processor(Part):
 
 
 class Code(Part):
-    """What a decline code means: the outcome under which it is logged, and whether it may be tried again."""
+    """What a decline code means: the outcome under which it is logged, whether it may be tried again, and the
+    Mastercard merchant advice code that comes with it, where one is known."""
 
     outcome: Literal["declined", "unavailable", "timeout", "refused"] = "declined"
     kind: Literal["soft", "hard"] | None = "soft"
+    merchant_advice: str | None = None
 
 
 class Block(Part):

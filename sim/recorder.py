@@ -12,7 +12,8 @@ from routesim.sim.log import ATTEMPTS, PAYMENTS, AttemptLog
 from routesim.sim.trace import Trace, timestamps
 
 _FLUSH_ROWS = 65_536
-_COLUMNS = ("row", *(name for name in ATTEMPTS.names if name not in ("payment_id", "latency_ms")))
+_DERIVED = ("payment_id", "latency_ms", "network_rule", "network_fee_usd")
+_COLUMNS = ("row", *(name for name in ATTEMPTS.names if name not in _DERIVED), "breach")
 
 
 class Recorder:
@@ -54,6 +55,9 @@ class Recorder:
                 # From the rounded times, so that the column is what its definition says.
                 latency = np.round(answered * 1e6) - np.round(sent * 1e6)
                 arrays[field.name] = pa.array(latency / 1000)
+            elif field.name in ("network_rule", "network_fee_usd"):
+                part = 0 if field.name == "network_rule" else 1
+                arrays[field.name] = pa.array([b and b[part] for b in columns["breach"]], field.type)
             elif field.name != "payment_id":
                 arrays[field.name] = pa.array(columns[field.name], field.type)
         self._batches.append(pa.record_batch(arrays))

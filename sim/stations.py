@@ -17,12 +17,13 @@ from routesim.sim.outages import Outage
 class Station:
     """The changing state of one processor in one simulation."""
 
-    __slots__ = ("active", "began_at", "busy", "concurrent", "latency", "model", "name", "queue", "queue_limit",
-                 "technical", "technical_rate", "terms")
+    __slots__ = ("active", "began_at", "busy", "concurrent", "late_approval_share", "latency", "model", "name", "queue",
+                 "queue_limit", "technical", "technical_rate", "terms")
 
     def __init__(self, name: str, model: Processor, terms: Terms) -> None:
         self.name, self.model, self.terms = name, model, terms
         self.latency = model.latency
+        self.late_approval_share = model.late_approval_share
         self.active: list[Outage] = []
         self.began_at = float("-inf")
         self.technical_rate = sum(model.technical.values())

@@ -107,7 +107,7 @@ def test_a_users_mistake_is_one_line(folder: Path, parts: dict[str, Any], messag
         ({"policy": "logged", "retry": "none"}, "cannot have retry"),
         ({"policy": "loged"}, "did you mean 'logged'"),
         ({"policy": "logged", "parameters": {"first": "guess"}}, "'replay' or 'fitted'"),
-        ({"route": [{"to": "A"}], "parameters": {}, "failover": "breaker"}, "did you mean 'circuit_breaker'"),
+        ({"route": [{"to": "A"}], "parameters": {}, "failover": "circuit_braker"}, "did you mean 'circuit_breaker'"),
         ({"route": {"to": "A"}}, "list of rules"),
         ({"route": []}, "at least 1"),
     ],

@@ -35,7 +35,7 @@ def test_five_timeouts_in_a_row_open_it_and_four_do_not() -> None:
     assert names(ask(router, NOW)) == ["A", "B"]
     hear(router, "A", "timeout")
     sent = ask(router, NOW)
-    assert (names(sent), sent.decision, sent.skip_reason) == (["B"], "failover", "circuit_open")
+    assert (names(sent), sent.decision, sent.skip_reason) == (["B"], "failover", "A: circuit_open")
 
 
 @pytest.mark.parametrize("outcome", ["approved", "declined", "unavailable"])
@@ -106,6 +106,17 @@ def test_when_all_are_open_the_first_of_what_remains_is_tried() -> None:
     again = router.decide(view(about, answer(1, "A", NOW + 30, "timeout")), Luck())
     assert isinstance(again, Send)
     assert (names(again), again.decision) == (["B"], "retry")
+
+
+def test_all_that_stand_before_the_chosen_one_are_told() -> None:
+    router = policy(route=[{"to": ["A", "B", "C", "D"]}], failover="circuit_breaker")
+    for processor in ("A", "B", "D"):
+        hear(router, processor, *["timeout"] * 5)
+    sent = ask(router, NOW)
+    assert (names(sent), sent.decision, sent.skip_reason) == (["C"], "failover", "A: circuit_open; B: circuit_open")
+    ask(router, NOW + 60, of="probe of A")
+    probe = ask(router, NOW + 60, of="probe of B")
+    assert (names(probe), probe.decision, probe.skip_reason) == (["B", "C"], "probe", "A: circuit_open")
 
 
 def test_a_processor_that_was_passed_over_counts_as_not_tried() -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
+from routesim.policies.failover.passing import ANSWER_GRACE_S, told
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Payment, View
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
 
 CIRCUIT_OPEN = "circuit_open"
-_ANSWER_GRACE_S = 1.0  # a probe that has not answered this long after its timeout was never sent
 
 
 class CircuitBreaker(Description):
     """Timeouts in a row open a processor's circuit; while it is open the processor is passed over, then probed."""
+
+    source: ClassVar[str] = (
+        "the circuit breaker of M. Nygard, Release It! (2nd ed. 2018), chapter 5, counting timeouts in a row; "
+        "5 in a row is the default of Envoy's outlier detection, 60 s open that of resilience4j"
+    )
 
     per: Per = Field(default=["processor"])
     consecutive_timeouts: int = Field(default=5, ge=1, description="timeouts in a row that open the circuit")
@@ -65,11 +71,7 @@ class BreakerFailover:
             elif not admitted and self._may_probe(circuit, view, choice.processor):
                 admitted.append(choice)
                 is_probe = True
-        if not admitted:
-            return Admission(ranked)
-        passed_over = admitted[0] is not ranked[0]
-        decision: Decision | None = "probe" if is_probe else "failover" if passed_over else None
-        return Admission(admitted, CIRCUIT_OPEN if passed_over else None, decision)
+        return told(ranked, admitted, CIRCUIT_OPEN, is_probe)
 
     def _may_probe(self, circuit: _Open, view: View, processor: str) -> bool:
         if view.now < circuit.until:
@@ -80,7 +82,7 @@ class BreakerFailover:
                 return False
         terms = view.terms.get(processor)
         timeout_s = terms.timeout_s if terms is not None else self._open_for_s
-        circuit.probes[view.payment.payment_id] = view.now + timeout_s + _ANSWER_GRACE_S
+        circuit.probes[view.payment.payment_id] = view.now + timeout_s + ANSWER_GRACE_S
         return True
 
     def observe(self, payment: Payment, answer: Answer) -> None:

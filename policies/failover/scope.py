@@ -38,3 +38,12 @@ def scope(per: Sequence[str]) -> Scope:
         return lambda payment, processor: processor
     get = attrgetter(*fields)
     return lambda payment, processor: (processor, get(payment))
+
+
+def cluster(per: Sequence[str]) -> Callable[[Payment], Hashable]:
+    """The key of the processors whose healths are compared with each other: that of ``scope`` less the processor."""
+    fields = [name for name in per if name != "processor"]
+    if not fields:
+        return lambda payment: None
+    get: Callable[[Payment], Hashable] = attrgetter(*fields)
+    return get

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -32,6 +32,15 @@ def _after_words(values: list[str]) -> list[str]:
     return values
 
 
+After = Annotated[list[str], Field(min_length=1), BeforeValidator(_after_list), AfterValidator(_after_words)]
+"""``after`` in a description: kept as written, checked."""
+
+AFTER = (
+    "soft (soft declines, unavailable and timeouts), soft_decline, unavailable, timeout, or a list of quoted decline "
+    "codes; a hard decline is retried only where its code is named"
+)
+
+
 class DelayUntil(Description):
     """A delay that ends at a certain day and hour."""
 
@@ -49,14 +58,10 @@ def _delay_tag(value: Any) -> str:
 class RetryRule(Description):
     """One rule of a retry part."""
 
+    source: ClassVar[str] = "ours: what a merchant's own rule table says"
+
     when: When = Field(default={}, description="which payments the rule is about; left out, all of them")
-    after: Annotated[
-        list[str], Field(min_length=1), BeforeValidator(_after_list), AfterValidator(_after_words)
-    ] = Field(
-        default=["soft"],
-        description="soft (soft declines, unavailable and timeouts), soft_decline, unavailable, timeout, or a list "
-        "of quoted decline codes; a hard decline is retried only where its code is named",
-    )
+    after: After = Field(default=["soft"], description=AFTER)
     max_attempts: int = Field(default=2, ge=1, description="attempts of the payment, the first included")
     delay: Annotated[
         Annotated[
@@ -81,6 +86,8 @@ class RetryRule(Description):
 class RetryRules(Description):
     """Ordered rules; the first that matches decides; where none matches or it is spent, the payment is given up."""
 
+    source: ClassVar[str] = "ours: what a merchant's own rule table says"
+
     rules: list[RetryRule]
 
 
@@ -89,7 +96,7 @@ class RuleRetry:
 
     def __init__(self, description: RetryRules) -> None:
         self._rules = [
-            (compile_when(rule.when), _compile_after(rule.after), _Timing(rule)) for rule in description.rules
+            (compile_when(rule.when), compile_after(rule.after), _Timing(rule)) for rule in description.rules
         ]
 
     def plan(self, view: View, draw: Draw) -> Plan | None:
@@ -102,7 +109,8 @@ class RuleRetry:
         return None
 
 
-def _compile_after(after: list[str]) -> Callable[[Answer], bool]:
+def compile_after(after: list[str]) -> Callable[[Answer], bool]:
+    """Whether an answer is one of those that ``after`` names."""
     words = set(after)
     outcomes = frozenset(("unavailable", "timeout") if "soft" in words else words & {"unavailable", "timeout"})
     soft_declines = bool(words & {"soft", "soft_decline"})

@@ -1,0 +1,66 @@
+"""A payment on its way through the engine: the one event that carries it, and the attempt that is in flight."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simpy.events import Event
+
+from routesim.policies.vocabulary import Choice, Payment, View
+from routesim.sim.draws import Luck, uniform
+from routesim.sim.fate import Card, Fate
+from routesim.sim.network_rules import Breach
+from routesim.sim.stations import Station
+
+
+class PolicyDraw:
+    """The policy's own luck on one payment."""
+
+    __slots__ = ("_key", "_luck")
+
+    def __init__(self, key_: int, luck: Luck) -> None:
+        self._key, self._luck = key_, luck
+
+    def uniform(self, name: str) -> float:
+        return uniform(self._key, self._luck.purpose("policy", name))
+
+
+class Sent(NamedTuple):
+    """An attempt in flight; ``breach`` is the network's rule that it breaks, where it was let out all the same."""
+
+    number: int
+    station: Station
+    choice: Choice
+    position: int
+    decision: str
+    skip_reason: str | None
+    at: float
+    timeout_s: float
+    breach: Breach | None
+
+
+class Flow(Event):
+    """A payment on its way: the one event that carries it from arrival to its end.
+
+    ``own_row`` is its row in the trace or -1, ``trace_row`` the row whose features it has, ``row`` its row in the
+    log; ``began_at`` is when it reached the router (s); ``serial`` changes whenever an attempt begins or ends, so that
+    a late answer knows that it is late.
+    """
+
+    __slots__ = ("began_at", "card", "draw", "failed_hard", "fate", "key", "own_row", "payment", "row", "sent",
+                 "serial", "trace_row", "view", "warm_up")
+
+    payment: Payment
+    own_row: int
+    trace_row: int
+    row: int
+    key: int
+    card: Card
+    began_at: float
+    view: View
+    fate: Fate
+    sent: Sent
+    draw: PolicyDraw
+    serial: int
+    failed_hard: bool
+    warm_up: bool
