@@ -36,7 +36,9 @@ class Columns:
     -1 for an order that began in the warm-up), ``approved``,
     ``attempts`` (how many), ``last_outcome`` (an index into OUTCOMES; -1 when nothing was sent).
     Attempts: ``payment`` (row), ``sent_us``, ``answered_us``, ``outcome``, ``processor`` (an index into
-    ``processors``), ``code`` (an index into ``codes``; -1 where there is none), ``unsupported`` (None when unknown).
+    ``processors``), ``code`` (an index into ``codes``; -1 where there is none), ``unsupported`` (None when unknown),
+    ``late_approval`` (1 yes, 0 no, -1 unknown or no timeout), ``breach`` (whether it broke a network's rule) and
+    ``network_fee_usd`` (0 where it did not).
     ``first`` holds the position of each payment's first attempt and ``first_payment`` that payment's row.
     """
 
@@ -57,6 +59,9 @@ class Columns:
     code: Ints
     codes: tuple[str, ...]
     unsupported: Bools | None
+    late_approval: Ints
+    breach: Bools
+    network_fee_usd: Floats
     first: Ints
     first_payment: Ints
     approved: Bools
@@ -109,6 +114,9 @@ class Columns:
             code=code[kept],
             codes=codes,
             unsupported=None if unsupported is None else unsupported(log)[kept],
+            late_approval=numbers(one_chunk(attempts["late_approval"]).cast(pa.int64()).fill_null(-1))[kept],
+            breach=numbers(one_chunk(attempts["network_rule"]).is_valid())[kept],
+            network_fee_usd=numbers(one_chunk(attempts["network_fee_usd"]).fill_null(0.0))[kept],
             first=first,
             first_payment=payment[first],
             approved=approved,

@@ -15,6 +15,7 @@ from routesim.reports.columns import Floats
 from routesim.reports.intervals import Interval, Method, interval, tidy
 from routesim.reports.metrics import FIGURES, Measured
 from routesim.reports.off_policy import judged
+from routesim.reports.outage_costs import summary as outage_summary
 from routesim.reports.series import Series
 
 REPLICATIONS = pa.schema([
@@ -33,7 +34,8 @@ class Comparison:
 
     ``measured`` maps (policy, world, luck) to its figures; ``policies`` are the names in the scenario's order;
     ``payments`` is the number of measured payments of the trace (by default the baseline's mean, comebacks included);
-    ``off_policy`` the estimates of the cross-check, to be judged here against the simulated first-attempt lifts.
+    ``off_policy`` the estimates of the cross-check, to be judged here against the simulated first-attempt lifts;
+    ``costs`` (OUTAGE_COSTS) what the outages cost each policy.
     Raises ValueError where a policy has no replication or the baseline is not among the policies.
     """
 
@@ -45,6 +47,7 @@ class Comparison:
     payments: int | None = None
     method: Method = "generalised"
     off_policy: Mapping[str, Any] | None = None
+    costs: pa.Table | None = None
 
     def __post_init__(self) -> None:
         ran = {policy for policy, _, _ in self.measured}
@@ -122,6 +125,9 @@ class Comparison:
             for part in path:
                 place = place.setdefault(part, {})
             place[last] = self.interval(policy, name).as_json()
+        if self.costs is not None and self.costs.num_rows:
+            ran = {(world, luck) for one, world, luck in self.measured if one == policy}
+            nested["outage_costs"] = outage_summary(self.costs, policy, ran, self.method)
         return nested
 
     def replications_table(self) -> pa.Table:

@@ -13,14 +13,19 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Columns, Floats, Ints
+from routesim.reports.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Bools, Columns, Floats, Ints
 from routesim.reports.darktime import darktime_min
 from routesim.reports.series import Series, series
 from routesim.reports.support import Support
+from routesim.sim.customers import DELIBERATE_DELAY_S
 from routesim.sim.log import AttemptLog
 
-DELIBERATE_DELAY_US = 15 * 60 * 1_000_000
-"""A gap of this much or more between an answer and the next attempt is not waited through by the customer."""
+DELIBERATE_DELAY_US = round(DELIBERATE_DELAY_S * 1e6) - 1_000
+"""A gap of this much or more between an answer and the next attempt is not waited through by the customer: a
+millisecond less than the 15 minutes, since times in the log are rounded."""
+
+NO_BREACH = frozenset(("customer_gone", "unfinished"))
+"""What the engine counts among its refusals though no rule forbade it."""
 
 FIGURES: dict[str, tuple[str, str]] = {
     "approval_rate": ("share", "approved payments / payments"),
@@ -39,6 +44,9 @@ FIGURES: dict[str, tuple[str, str]] = {
                      "all windows), W from the outage's start to the last answer it touched"),
     "lost_to_outages": ("payments", "approvals with the outages taken away - approvals with them, same draws"),
     "lost_to_outages_usd": ("USD", "approved USD with the outages taken away - with them, same draws"),
+    "false_ejections": ("number", "stretches in which a processor was passed over and no outage of it explains why"),
+    "false_ejection_min": ("min", "Σ over false ejections of the first attempt that passed the processor over → the "
+                           "next ordinary attempt at it"),
     "latency_ms.attempt.p50": ("ms", "median of answered - sent over attempts"),
     "latency_ms.attempt.p95": ("ms", "95th percentile of answered - sent over attempts"),
     "latency_ms.attempt.p99": ("ms", "99th percentile of answered - sent over attempts"),
@@ -50,11 +58,21 @@ FIGURES: dict[str, tuple[str, str]] = {
                          "first and were approved later"),
     "never_recovered": ("share", "merchant-initiated payments that failed at first and were never approved / those "
                         "that failed at first"),
-    "cost_usd": ("USD", "fees of all attempts"),
+    "cost_usd": ("USD", "fees of all attempts, the card networks' for breaches of their rules included"),
+    "network_fees_usd": ("USD", "what the card networks charge for attempts that broke their rules on reattempts"),
     "unsupported_share": ("share", "attempts in cells with fewer than 30 attempts in history / attempts"),
     "lift_unsupported_pp": ("pp", "the part of lift_pp from payments with an unsupported attempt under either policy"),
     "rule_breaches": ("number", "actions that the engine refused because a rule forbids them"),
+    "network_breaches": ("attempts", "attempts that went out though a card network's rule on reattempts forbids them"),
+    "delayed_retries": ("attempts", "attempts of payments that no merchant initiated, behind a deliberate delay of 15 "
+                        "minutes or more: they need a card on file and a customer who still wants it"),
+    "customers_gone": ("payments", "payments that were to be tried again when their customer was gone"),
     "duplicate_risk": ("attempts", "attempts right after a timeout of the same payment, which may yet be approved"),
+    "late_approvals": ("attempts", "attempts that timed out and that the issuer approved all the same: each must be "
+                       "reversed"),
+    "reversals_usd": ("USD", "amount of the late approvals"),
+    "duplicates": ("attempts", "late approvals of payments that were charged elsewhere too: Σ over payments of "
+                   "max(0, approvals + late approvals - 1)"),
     "payments": ("payments", "payments, comebacks included"),
     "orders": ("orders", "orders whose first payment lies in the measured window"),
 }
@@ -73,8 +91,8 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def waits_ms(columns: Columns) -> Floats:
-    """The wait of each payment that had an attempt before its first deliberate delay, in ms."""
+def sat_through(columns: Columns) -> Bools:
+    """Per attempt: whether no deliberate delay lies between its payment's arrival and it."""
     before_us = np.empty_like(columns.sent_us)
     before_us[1:] = columns.answered_us[:-1]
     before_us[columns.first] = columns.arrived_us[columns.first_payment]
@@ -82,9 +100,14 @@ def waits_ms(columns: Columns) -> Floats:
     delays = np.cumsum(delayed)
     before_first: Ints = delays[columns.first] - delayed[columns.first]
     per_payment = np.diff(np.append(columns.first, len(columns.payment)))
-    sat_through = delays == np.repeat(before_first, per_payment)
+    return np.asarray(delays == np.repeat(before_first, per_payment))
+
+
+def waits_ms(columns: Columns) -> Floats:
+    """The wait of each payment that had an attempt before its first deliberate delay, in ms."""
+    waiting = sat_through(columns)
     last_us = np.full(len(columns.arrived_us), ABSENT, dtype=np.int64)
-    np.maximum.at(last_us, columns.payment[sat_through], columns.answered_us[sat_through])
+    np.maximum.at(last_us, columns.payment[waiting], columns.answered_us[waiting])
     waited = last_us != ABSENT
     return np.asarray((last_us[waited] - columns.arrived_us[waited]) / 1e3)
 
@@ -162,6 +185,25 @@ def _touched(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return touched
 
 
+def _delayed_retries(columns: Columns) -> int:
+    """Attempts behind a deliberate delay, of payments that no merchant initiated; a first attempt is no retry."""
+    behind = ~sat_through(columns)
+    behind[columns.first] = False
+    return int((behind & ~columns.merchant_initiated[columns.payment]).sum())
+
+
+def _late_approvals(columns: Columns) -> dict[str, float]:
+    """The figures on late approvals; NaN where it is not known of every timeout, as in history."""
+    names = ("late_approvals", "reversals_usd", "duplicates")
+    if (columns.late_approval[columns.outcome == TIMEOUT] < 0).any():
+        return dict.fromkeys(names, float("nan"))
+    payment = columns.payment[columns.late_approval == 1]
+    late = np.bincount(payment, minlength=len(columns.approved))
+    charged_again = np.maximum(late + columns.approved - 1, 0)
+    values = (len(payment), columns.amount_usd[payment].sum(), charged_again.sum())
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+
 def _percentiles(prefix: str, ms: Floats) -> dict[str, float]:
     values = np.percentile(ms, (50, 95, 99)) if len(ms) else np.full(3, np.nan)
     return {f"{prefix}.p{p}": float(value) for p, value in zip((50, 95, 99), values, strict=True)}
@@ -200,19 +242,21 @@ def measure(
     baseline: AttemptLog | Columns | None = None,
     without_outages: AttemptLog | Columns | None = None,
     refusals: Mapping[str, int] | None = None,
+    false_ejections: tuple[float, float] = (float("nan"), float("nan")),
 ) -> Measured:
     """Every figure of one replication under one policy.
 
     ``outages`` (processor, kind, start, end): those of this replication. ``baseline``: the baseline's log of the same
     world and luck (its own log for the baseline itself); ``without_outages``: this policy's log under the same draws
-    with the outages taken away; ``refusals``: the engine's count of refused actions by reason. A log that is used
+    with the outages taken away; ``refusals``: the engine's count of refused actions by reason; ``false_ejections``:
+    their number and minutes (outage_costs.lived). A log that is used
     more than once may be given as ``Columns.of(log, support.unsupported)``. Figures that need what was not given are
     NaN.
     """
     ours = _columns(log, support)
     n, n_attempts = len(ours.approved), len(ours.payment)
     after_timeout: Ints = np.flatnonzero((ours.outcome[:-1] == TIMEOUT) & (ours.payment[1:] == ours.payment[:-1]))
-    wait_ms, fee_usd = waits_ms(ours), fees_usd(ours, fees)
+    wait_ms, fee_usd = waits_ms(ours), fees_usd(ours, fees) + ours.network_fee_usd
     recovery_delay_h, never_recovered = _recovery(ours)
     figures = {
         "approval_rate": _ratio(ours.approved.sum(), n),
@@ -227,13 +271,20 @@ def measure(
         "recovery_delay_h": recovery_delay_h,
         "never_recovered": never_recovered,
         "cost_usd": fee_usd.sum(),
+        "network_fees_usd": ours.network_fee_usd.sum(),
         "unsupported_share": float("nan") if ours.unsupported is None else _ratio(ours.unsupported.sum(), n_attempts),
-        "rule_breaches": sum((refusals or {}).values()),
+        "rule_breaches": sum(n for why, n in (refusals or {}).items() if why not in NO_BREACH),
+        "network_breaches": ours.breach.sum(),
+        "delayed_retries": _delayed_retries(ours),
+        "customers_gone": (refusals or {}).get("customer_gone", 0),
         "duplicate_risk": len(after_timeout),
+        **_late_approvals(ours),
         "payments": n,
         "orders": ours.orders,
         **_against(ours, None if baseline is None else _columns(baseline, support)),
         **_lost(ours, outages, None if without_outages is None else _columns(without_outages, None)),
+        "false_ejections": false_ejections[0],
+        "false_ejection_min": false_ejections[1],
         **_percentiles("latency_ms.attempt", (ours.answered_us - ours.sent_us) / 1e3),
         **_percentiles("latency_ms.wait", wait_ms),
     }

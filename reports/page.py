@@ -19,10 +19,12 @@ from routesim.reports.figures import Picture, by_lift, pictures, policy_colours
 from routesim.reports.live_test import LiveTest, live_test
 from routesim.reports.metrics import FIGURES
 from routesim.reports.off_policy import SHOWN, alarms, checked
+from routesim.reports.outage_section import cost_tables, timeline_picture
 from routesim.reports.run_folder import Run, read, write_bytes
 from routesim.reports.words import duration, number, percent, signed
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_WARNINGS_SHOWN = 3  # the others are folded away, lest they push the answer off the first screen
 
 _BASIS = {
     "worlds and luck": "They hold both the calibration's uncertainty and luck.",
@@ -216,6 +218,8 @@ def html(run: Run) -> str:
     environment.filters |= {"number": number, "unbroken": _unbroken}
     intervals = run.summary.get("intervals") or {}
     basis = intervals.get("basis", "none")
+    lived = timeline_picture(run)
+    warnings = _sentences(run.manifest, "warnings")
     return environment.get_template("report.html").render(
         summary=run.summary,
         baseline=run.summary["baseline"],
@@ -235,7 +239,11 @@ def html(run: Run) -> str:
         check=run.summary.get("off_policy") or {},
         methods=SHOWN,
         checked=checked(run.summary.get("off_policy") or {}, by_lift(run)),
-        warnings=_sentences(run.manifest, "warnings"),
+        warnings=warnings[:_WARNINGS_SHOWN],
+        more_warnings=warnings[_WARNINGS_SHOWN:],
+        costs=cost_tables(run),
+        lived=lived,
+        lived_uri=None if lived is None else _data_uri(lived),
         model=_facts(run.manifest, "model"),
         trace=_facts(run.manifest, "trace"),
         versions=_facts(run.manifest, "versions") + _facts(run.manifest, "git_commit") + _facts(run.manifest, "hashes"),

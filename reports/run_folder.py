@@ -1,8 +1,10 @@
 """The part of a run's folder that reports write and read back.
 
 ``summary.json`` and, as Parquet, ``replications`` (policy, world, luck, figure, value), ``hours``, ``latency``,
-``processors``, ``codes`` (tallies summed over a policy's replications; ``hours`` holds their number beside them) and
-``outages`` (world, luck, processor, kind, start, end). The page needs nothing else: it is rebuilt without simulating.
+``processors``, ``codes`` (tallies summed over a policy's replications; ``hours`` holds their number beside them),
+``outages`` (world, luck, processor, kind, start, end), ``outage_costs`` (what each cost each policy) and ``timeline``
+(one outage as each policy lived it, in the first replication). The page needs nothing else: it is rebuilt without
+simulating.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from routesim.reports.comparison import REPLICATIONS, Comparison
+from routesim.reports.outage_costs import OUTAGE_COSTS
 from routesim.reports.series import Series, Tally, table
+from routesim.reports.timeline import TIMELINE
 from routesim.sim.errors import BadInput
 from routesim.sim.files import replacing
 from routesim.sim.log import MICROSECONDS
@@ -51,7 +55,7 @@ CODES = pa.schema([
 ])
 SCHEMAS = {
     "replications": REPLICATIONS, "hours": HOURS, "latency": LATENCY, "processors": PROCESSORS, "codes": CODES,
-    "outages": OUTAGES,
+    "outages": OUTAGES, "outage_costs": OUTAGE_COSTS, "timeline": TIMELINE,
 }
 
 
@@ -67,6 +71,8 @@ class Run:
     processors: pa.Table
     codes: pa.Table
     outages: pa.Table
+    outage_costs: pa.Table
+    timeline: pa.Table
     manifest: dict[str, Any]
     scenario_text: str
 
@@ -84,8 +90,11 @@ class Run:
             ("value", "low", "high", "one_run_low", "one_run_high"))
 
 
-def write(run_dir: Path, comparison: Comparison, outages: pa.Table) -> None:
-    """Write the summary and the tables into ``run_dir`` (made where missing). ``outages`` follows OUTAGES."""
+def write(run_dir: Path, comparison: Comparison, outages: pa.Table, timeline: pa.Table | None = None) -> None:
+    """Write the summary and the tables into ``run_dir`` (made where missing).
+
+    ``outages`` follows OUTAGES, ``timeline`` TIMELINE.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     sums = {policy: comparison.series(policy) for policy in comparison.policies}
 
@@ -104,6 +113,8 @@ def write(run_dir: Path, comparison: Comparison, outages: pa.Table) -> None:
         "codes": tallies(lambda one: one.codes, CODES),
         "outages": outages.select(OUTAGES.names).cast(OUTAGES).sort_by(
             [(name, "ascending") for name in ("world", "luck", "start", "processor", "kind")]),
+        "outage_costs": (OUTAGE_COSTS.empty_table() if comparison.costs is None else comparison.costs).combine_chunks(),
+        "timeline": (TIMELINE.empty_table() if timeline is None else timeline).combine_chunks(),
     }
     for name, content in tables.items():
         buffer = io.BytesIO()

@@ -15,13 +15,15 @@ from routesim.scenarios.replicate import Replication
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table, write_table, write_text
 
+_TABLES = ("outages", "costs", "timeline")
 _TALLIES = ("hours", "latency", "processors", "codes")
 
 
 def save(folder: Path, done: Replication) -> None:
     """Keep a replication; the JSON file comes last, so that its presence says that all is there."""
     name = f"{done.world:03d}-{done.luck:03d}"
-    write_table(folder / f"{name}.outages.parquet", done.outages)
+    for table in _TABLES:
+        write_table(folder / f"{name}.{table}.parquet", getattr(done, table))
     document = {
         "world": done.world, "luck": done.luck, "refusals": done.refusals, "decision_s": done.decision_s,
         "measured": {policy: _plain(one) for policy, one in done.measured.items()},
@@ -35,12 +37,12 @@ def load(folder: Path) -> dict[tuple[int, int], Replication]:
     for path in sorted(folder.glob("*.json")):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            outages: pa.Table = read_table(path.with_suffix(".outages.parquet"))
+            tables: dict[str, pa.Table] = {name: read_table(path.with_suffix(f".{name}.parquet")) for name in _TABLES}
             measured = {policy: _measured(one) for policy, one in document["measured"].items()}
         except (ValueError, KeyError, BadInput):
             continue
-        done = Replication(document["world"], document["luck"], measured, outages, document["refusals"],
-                           document["decision_s"])
+        done = Replication(document["world"], document["luck"], measured, refusals=document["refusals"],
+                           decision_s=document["decision_s"], **tables)
         found[done.world, done.luck] = done
     return found
 

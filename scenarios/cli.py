@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from typer.exceptions import TyperException
 
 from routesim.scenarios.moments import known_timezone, parse_moment
+from routesim.scenarios.power_command import power
 from routesim.sim.errors import BadInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -174,13 +176,18 @@ def policies() -> None:
 
     for each in listing():
         out.print(f"\n[bold]{each.name}[/bold] ({each.kind}): {each.doc}", highlight=False)
+        if each.source:
+            out.print(f"  [dim]source: {escape(each.source)}[/dim]", highlight=False)
         if each.parameters:
             table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
             for column in ("parameter", "kind", "default", "meaning"):
-                table.add_column(column)
+                table.add_column(column, no_wrap=column == "parameter")
             for name, kind, default, doc in each.parameters:
-                table.add_row(name, kind, "needed" if default is None else default, doc)
+                table.add_row(*map(escape, (name, kind, "needed" if default is None else default, doc)))
             out.print(table)
+
+
+app.command()(power)
 
 
 def main() -> None:

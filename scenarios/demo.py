@@ -1,4 +1,4 @@
-"""The demo's numbers, and its scenario: the first of the gallery, put where its paths lead to what the demo made."""
+"""The demo's numbers, and the gallery of scenarios, put where its paths lead to what the demo made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gallery() -> dict[str, str]:
 
 
 def prepare_scenario(folder: Path) -> Path:
-    """Write the demo's scenario into a folder that holds ``history`` and ``model``; its path."""
-    path = folder / SCENARIO
-    write_text(path, gallery()[SCENARIO])
-    return path
+    """Write the gallery's scenarios into a folder that holds ``history`` and ``model``; the path of the demo's own."""
+    for name, text in gallery().items():
+        write_text(folder / name, text)
+    return folder / SCENARIO

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from routesim.policies.catalog import build
 from routesim.policies.description import nearest
 from routesim.policies.logged import LoggedTables
+from routesim.policies.retry.foresight import ForesightSource
 from routesim.policies.vocabulary import Policy
 from routesim.scenarios.complaints import complaint
 from routesim.scenarios.overrides import apply_overrides
@@ -131,18 +132,22 @@ def _named_processors(scenario: Scenario) -> Iterator[tuple[str, Place]]:
 
 
 def policy_factories(
-    scenario: Scenario, model_processors: Collection[str], logged_tables: LoggedTables | None = None
+    scenario: Scenario,
+    model_processors: Collection[str],
+    logged_tables: LoggedTables | None = None,
+    foresight: ForesightSource | None = None,
 ) -> dict[str, Callable[[], Policy]]:
     """A factory of fresh policies for each policy of the scenario, in its order.
 
-    ``model_processors`` are those that the model knows; ``logged_tables`` is what a ``logged`` policy needs. Raises
-    BadInput for an unknown processor or a policy that cannot be made.
+    ``model_processors`` are those that the model knows; ``logged_tables`` is what a ``logged`` policy needs,
+    ``foresight`` what a ``predicted`` retry does. Raises BadInput for an unknown processor or a policy that cannot be
+    made.
     """
     check_processors(scenario, model_processors)
     factories = {}
     for name, description in scenario.policies.items():
         try:
-            factories[name] = build(description, logged_tables, scenario.folder)
+            factories[name] = build(description, logged_tables, scenario.folder, foresight)
         except ValueError as error:
             where = scenario.source.mark(("policies", name)).where
             raise BadInput(f"policies.{name}: {error}", where=where) from None

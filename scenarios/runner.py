@@ -34,6 +34,7 @@ from routesim.scenarios import checkpoint
 from routesim.scenarios.cross_check import cross_check
 from routesim.scenarios.loading import resolved
 from routesim.scenarios.replicate import (
+    PICTURED_REPLICATION,
     SAMPLED_REPLICATION,
     Replication,
     Study,
@@ -73,7 +74,7 @@ def prepare(scenario: Scenario) -> Prepared:
                        scenario.source.mark(("world", "arrivals", "factor")).where)
     observed: Sequence[Outage] = ()
     if scenario.outages.base == "observed":
-        observed = find_outages(history.log).outages
+        observed = find_outages(history.log, history.health_skips).outages
     support = None
     folder = scenario.model_path if scenario.model_path.is_dir() else scenario.model_path.parent
     if (folder / SUPPORT).exists():
@@ -122,7 +123,7 @@ def run(prepared: Prepared, out: Path, workers: int | None = None, told: Told = 
             told(len(done), total)
     comparison = _compare(study, done, prepared.off_policy)
     outages = pa.concat_tables([_numbered(done[key]) for key in sorted(done)])
-    write(work, comparison, outages)
+    write(work, comparison, outages, done[PICTURED_REPLICATION].timeline)
     write_text(work / "scenario.yaml", resolved(scenario))
     write_text(work / "manifest.json", json.dumps(prepared.manifest, indent=1, sort_keys=True) + "\n")
     write_text(work / "timing.json", json.dumps(_timing(study, done, count, time.perf_counter() - begun), indent=1))
@@ -211,7 +212,7 @@ def _compare(study: Study, done: dict[tuple[int, int], Replication], off_policy:
     measured = {(policy, *key): done[key].measured[policy] for policy in scenario.policies for key in sorted(done)}
     payments = int(pc.sum(pc.invert(study.payments["warm_up"])).as_py())
     return Comparison(scenario.scenario, scenario.seed, scenario.baseline, list(scenario.policies), measured, payments,
-                      off_policy=off_policy)
+                      off_policy=off_policy, costs=pa.concat_tables([done[key].costs for key in sorted(done)]))
 
 
 def _numbered(one: Replication) -> pa.Table:

@@ -23,6 +23,7 @@ from routesim.policies.durations import Duration, parse_duration
 from routesim.scenarios.moments import Moment, Timezone, format_moment
 from routesim.scenarios.what_ifs import Outages, World
 from routesim.scenarios.yaml_reader import Source
+from routesim.sim.network_rules import Enforcement
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -91,6 +92,12 @@ class Scenario(Description):
     world: World = Field(default=World())
     baseline: str
     policies: dict[str, PolicyDescription] = Field(min_length=1)
+    network_rules: Enforcement = Field(
+        default="enforce",
+        description="what becomes of an attempt that a card network's limit on reattempts forbids: refused, let out "
+        "for the network's fee (priced), or let out for nothing (off); the first attempt of a customer's own new "
+        "payment is never refused",
+    )
     log: Literal["all", "sample", "none"] = Field(default="all", description="how much of the attempt log is kept")
 
     _folder: Path = PrivateAttr(default=Path())

@@ -18,11 +18,14 @@ from routesim.policies.conditions import Predicate, compile_when
 from routesim.policies.durations import parse_duration
 from routesim.scenarios.schema import Scenario
 from routesim.scenarios.what_ifs import ApprovalShift, ProcessorChange
+from routesim.scenarios.what_ifs import World as WhatIfs
+from routesim.sim.customers import Customers, Patience
 from routesim.sim.draws import Luck, generator, identities, key, uniforms
 from routesim.sim.engine import Change
 from routesim.sim.errors import BadInput
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import Capacity, Model, Processor, World
+from routesim.sim.network_rules import Enforcement
 from routesim.sim.outages import Outage, draw_outages
 from routesim.sim.trace import CHUNK, Trace, timestamps
 
@@ -35,10 +38,12 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 
 @dataclass(frozen=True)
 class Supposed:
-    """A world as the scenario supposes it: issuers' decisions, and changes at given times."""
+    """A world as the scenario supposes it: issuers' decisions, changes at given times, customers, networks' rules."""
 
     decisions: IssuerDecisions
     changes: Sequence[Change]
+    customers: Customers | None = None
+    network_rules: Enforcement = "off"
 
 
 def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
@@ -64,7 +69,15 @@ def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
                              ("world", "changes", number, "approval_pp"))
         changes.append(Change(each.at.timestamp(), each.until.timestamp() if each.until else FOREVER, each.processor,
                               np.where(applies, shift, 0.0)))
-    return Supposed(decisions, changes)
+    return Supposed(decisions, changes, _customers(what_if), scenario.network_rules)
+
+
+def _customers(what_if: WhatIfs) -> Customers | None:
+    told, needs_credential = what_if.patience, what_if.stored_credential == "required"
+    if told is None:
+        return Customers(needs_credential=True) if needs_credential else None
+    patience = Patience(parse_duration(told.median), told.sigma, frozenset(told.initiators))
+    return Customers(patience, needs_credential)
 
 
 def supposed_processors(scenario: Scenario, model: Model) -> dict[str, Processor]:
@@ -100,6 +113,8 @@ def _changed(processor: Processor, change: ProcessorChange) -> Processor:
     if change.latency is not None:
         factor = processor.latency.factor * change.latency.factor
         update["latency"] = processor.latency.model_copy(update={"factor": factor})
+    if change.late_approvals is not None:
+        update["late_approval_share"] = change.late_approvals
     if change.timeout is not None:
         update["timeout_s"] = parse_duration(change.timeout)
     if change.currencies is not None:
@@ -200,6 +215,16 @@ def in_words(scenario: Scenario) -> list[str]:
                      + (f" where {each.when}" if each.when else ""))
     if scenario.world.arrivals.factor != 1:
         lines.append(f"traffic is {scenario.world.arrivals.factor:g} times the trace's")
+    patience = scenario.world.patience
+    if patience is not None:
+        lines.append(f"half of the customers of {' and '.join(patience.initiators)} payments are gone after "
+                     f"{patience.median} (lognormal, sigma {patience.sigma:g})")
+    if scenario.world.stored_credential == "required":
+        lines.append("without a stored credential no payment but a merchant-initiated one is tried again after 15 "
+                     "minutes or more")
+    if scenario.network_rules != "enforce":
+        what = "let out for the network's fee" if scenario.network_rules == "priced" else "let out, and cost nothing"
+        lines.append(f"attempts that a card network's limit on reattempts forbids are {what}")
     if scenario.outages.base != "calibrated":
         lines.append(f"outages: {scenario.outages.base}")
     lines += [f"an outage of {', '.join(o.processors)} ({o.kind}, loss {o.loss_share:g}) from {o.start:%Y-%m-%d %H:%M} "

@@ -103,7 +103,11 @@ class LatencyChange(Description):
 
 
 class ProcessorChange(Description):
-    """What is supposed of one processor. ``like`` makes a new one out of one that the model knows."""
+    """What is supposed of one processor. ``like`` makes a new one out of one that the model knows.
+
+    An answer that comes after the router gave up is a late approval whenever the issuer approved; ``late_approvals``
+    is about the timeouts in which the answer was lost, of which history cannot tell how many reached the issuer.
+    """
 
     like: str | None = None
     approval_pp: Shift | None = Field(default=None, description="a number, or {mean, sd}")
@@ -111,6 +115,9 @@ class ProcessorChange(Description):
     capacity: Capacity | None = None
     latency: LatencyChange | None = None
     timeout: PositiveDuration | None = None
+    late_approvals: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="share of lost attempts whose request reached the issuer, who may have approved it; "
+                                  "0 unless told")
     currencies: list[str] | None = Field(default=None, min_length=1, description="replaces those of the model")
     card_brands: list[str] | None = Field(default=None, min_length=1, description="replaces those of the model")
 
@@ -147,12 +154,25 @@ class Arrivals(Description):
     factor: Positive = 1.0
 
 
+class Patience(Description):
+    """How long customers still want what they asked for: a lognormal time from arrival, after which a payment that is
+    to be tried again ends. Merchant-initiated payments have no customer who waits."""
+
+    median: PositiveDuration
+    sigma: Positive = Field(default=1.0, description="of the logarithm: two thirds lie within a factor e^sigma")
+    initiators: list[Literal["CIT", "unknown"]] = Field(default=["CIT", "unknown"], min_length=1)
+
+
 class World(Description):
     """Every what-if about the world; each is marked as assumed in the report."""
 
     processors: dict[str, ProcessorChange] = Field(default={})
     changes: list[ApprovalChange] = Field(default=[])
     arrivals: Arrivals = Field(default=Arrivals())
+    patience: Patience | None = Field(default=None, description="left out, customers wait for ever")
+    stored_credential: Literal["required", "assumed"] = Field(
+        default="assumed", description="what a payment that no merchant initiated needs to be tried again after 15 "
+                                       "minutes or more: stored_credential true, or nothing")
 
     @field_validator("processors")
     @classmethod

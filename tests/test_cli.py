@@ -17,7 +17,7 @@ from routesim.scenarios.loading import load_scenario
 from tests.conftest import Command
 from tests.small import Small, contents
 
-COMMANDS = ("demo", "history", "calibrate", "check", "run", "report", "policies")
+COMMANDS = ("demo", "history", "calibrate", "check", "run", "report", "policies", "power")
 
 
 def test_the_console_command_is_installed() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from routesim.scenarios.demo import SCENARIO, gallery
+from routesim.scenarios.demo import SCENARIO, gallery, prepare_scenario
 from routesim.scenarios.loading import load_scenario
 from routesim.scenarios.runner import prepare, run
 from tests.small import Small
@@ -23,13 +23,13 @@ def test_the_package_brings_the_whole_gallery() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_scenario_of_the_gallery_runs(name: str, small: Small, tmp_path: Path) -> None:
+    prepare_scenario(tmp_path)
     path = tmp_path / name
-    path.write_text(gallery()[name], encoding="utf-8")
     as_it_stands = load_scenario(path)
     assert as_it_stands.scenario == Path(name).stem
     assert gallery()[name].startswith("#")  # it says what it is about
     window = (f"trace={{source: '{small.history}', from: 2026-01-10T00:00:00}}",)
-    scenario = load_scenario(path, [f"model='{small.model}'", *window, "replications=1"])
+    scenario = load_scenario(path, [f"model='{small.model}'", *window, "replications=1", "world.arrivals.factor=1"])
     assert list(scenario.policies) == list(as_it_stands.policies)
     found = run(prepare(scenario), tmp_path / "run", workers=1)
     summary = json.loads((found / "summary.json").read_text(encoding="utf-8"))
