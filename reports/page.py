@@ -20,6 +20,7 @@ from routesim.reports.live_test import LiveTest, live_test
 from routesim.reports.metrics import FIGURES
 from routesim.reports.off_policy import SHOWN, alarms, checked
 from routesim.reports.outage_section import cost_tables, timeline_picture
+from routesim.reports.retry_section import late_retries, retry_rows
 from routesim.reports.run_folder import Run, read, write_bytes
 from routesim.reports.words import duration, number, percent, signed
 
@@ -153,8 +154,6 @@ def _support(run: Run) -> list[dict[str, str]]:
             "policy": name,
             "share": percent(run.figure(name, "unsupported_share")["value"], 1),
             "lift": signed(run.figure(name, "lift_unsupported_pp")["value"]),
-            "breaches": number(run.figure(name, "rule_breaches")["value"], 1),
-            "duplicates": number(run.figure(name, "duplicate_risk")["value"], 1),
         }
         for name in [run.summary["baseline"], *by_lift(run)]
     ]
@@ -242,6 +241,8 @@ def html(run: Run) -> str:
         warnings=warnings[:_WARNINGS_SHOWN],
         more_warnings=warnings[_WARNINGS_SHOWN:],
         costs=cost_tables(run),
+        retried=retry_rows(run),
+        late_retries=late_retries(run),
         lived=lived,
         lived_uri=None if lived is None else _data_uri(lived),
         model=_facts(run.manifest, "model"),

@@ -42,7 +42,7 @@ from routesim.scenarios.replicate import (
     replicate,
 )
 from routesim.scenarios.schema import AdaptiveLuck, Scenario
-from routesim.scenarios.suppositions import in_words, supposed, traffic
+from routesim.scenarios.suppositions import in_words, retries_suppose, supposed, traffic
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table, write_text
 from routesim.sim.log import AttemptLog
@@ -247,6 +247,7 @@ def _manifest(scenario: Scenario, study: Study, trace: dict[str, Any], warnings:
                                         ).encode()),
         },
         "assumed": in_words(scenario),
+        "retries_suppose": retries_suppose(scenario),
         "warnings": [*(f"model: {w}" for w in provenance.pop("warnings", []) if not (priced and w == NO_FEES)),
                      *(f"trace: {w}" for w in warnings)],
         "model": provenance | {"name": model.name},

@@ -231,3 +231,11 @@ def in_words(scenario: Scenario) -> list[str]:
               f"for {o.duration}" + (f" where {o.when}" if o.when else "") for o in scenario.outages.add]
     return lines
 
+
+def retries_suppose(scenario: Scenario) -> str:
+    """What a retry of a customer's payment after a deliberate delay rests on, in words."""
+    patience, required = scenario.world.patience, scenario.world.stored_credential == "required"
+    customers = ("customers are supposed to wait as long as the policy does" if patience is None
+                 else f"half of the customers are supposed to be gone after {patience.median}")
+    cards = ("cards are on file where history says so" if required else "every card is supposed to be on file")
+    return f"{customers}, and {cards}"

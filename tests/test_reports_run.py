@@ -23,6 +23,7 @@ from routesim.reports import figures, page, run_folder
 from routesim.reports.comparison import Comparison
 from routesim.reports.live_test import live_test
 from routesim.reports.metrics import Measured, measure
+from routesim.reports.retry_section import late_retries, retry_rows
 from routesim.reports.terminal import summary_table
 from routesim.sim.errors import BadInput
 from tests.logs import at, attempt, log, outages, payment
@@ -304,6 +305,23 @@ def test_the_headline_says_no_more_than_the_intervals(
     run = with_lifts(run_dir, lifts)
     assert said in page.headline(run)
     assert said in html.unescape(page.html(run)).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_what_delayed_retries_rest_on_is_said_where_there_are_any(run_dir: Path) -> None:
+    run = run_folder.read(run_dir)
+    assert late_retries(run) == ""
+    assert "come 15 minutes or more" not in page.html(run)
+    run.summary["policies"]["more"]["delayed_retries"] = {"value": 1234.0, "low": None, "high": None}
+    run.manifest["retries_suppose"] = "customers are supposed to wait"
+    sentence = late_retries(run)
+    assert "1,234 attempts a replication (more)" in sentence
+    assert sentence.endswith("customers are supposed to wait.")
+    assert "come 15 minutes or more" in page.html(run)
+    rows = {row["policy"]: row for row in retry_rows(run)}
+    assert set(rows) == set(run.policies)
+    found = run.figure("more", "recovered")["value"]
+    assert found is not None
+    assert rows["more"]["recovered"] == f"{100 * found:.2f} %"
 
 
 def test_a_single_policy_makes_a_page(tmp_path: Path) -> None:
