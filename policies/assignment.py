@@ -52,7 +52,8 @@ class Experiment:
     """An experiment's name, its stages in order of time (a ramp, a canary, or just one), and whom it takes in.
 
     ``unit``: what is bucketed. ``merchants``: only these; None: all. ``until_s``: from then on nobody is in it.
-    Raises ValueError for no stage, stages out of order, or an unknown unit.
+    ``cache_s``: for how long an assignment is kept. Raises ValueError for no stage, stages out of order, an unknown
+    unit, or a cache that lasts less than nothing.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Experiment:
     salt: str = ""
     merchants: frozenset[str] | None = None
     until_s: float = math.inf
+    cache_s: float = CACHE_S
 
     def __post_init__(self) -> None:
         starts = [stage.from_s for stage in self.stages]
@@ -70,6 +72,8 @@ class Experiment:
             raise ValueError(f"experiment {self.name!r}: unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if self.until_s <= starts[0]:
             raise ValueError(f"experiment {self.name!r} ends before its first stage begins")
+        if not self.cache_s >= 0:
+            raise ValueError(f"experiment {self.name!r}: assignments cannot be cached for {self.cache_s:g} s")
 
 
 class Assignment:
@@ -126,9 +130,9 @@ class Assignment:
         return self._names[stage][bisect_right(self._bounds[stage], bucket(who, self.experiment.salt))]
 
     def _forget(self, now_s: float) -> None:
-        """Drop what was made 24 hours ago or earlier."""
+        """Drop what has been kept for as long as it may be: 24 hours, unless the experiment says otherwise."""
         oldest = self._oldest
-        while oldest and oldest[0][0] <= now_s - CACHE_S:
+        while oldest and oldest[0][0] <= now_s - self.experiment.cache_s:
             del self._made[oldest.popleft()[1]]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from scipy import stats
+from routesim.reports.power import Design, arms, size
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,13 @@ class LiveTest:
 def live_test(
     baseline_rate: float, lift_pp: float, payments_per_day: float, power: float = 0.8, alpha: float = 0.05
 ) -> LiveTest | None:
-    """Payments per variant for a two-sided test of two proportions p and q = p + lift at equal sizes:
+    """Payments per variant for a two-sided test of two proportions at equal sizes (``power.size``, method pooled).
 
-        n = [z_{1-alpha/2} √(2 m (1-m)) + z_{power} √(p (1-p) + q (1-q))]² / (p - q)²,  m = (p + q) / 2
-
-    (Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions, 3rd ed., eq. 4.14, without the continuity
-    correction). Payments are taken as independent. None where there is no lift or a rate lies outside [0, 1].
+    Payments are taken as independent. None where there is no lift or a rate lies outside [0, 1] (the baseline's: is not
+    between 0 and 1).
     """
-    p, q = baseline_rate, baseline_rate + lift_pp / 100
-    if lift_pp == 0 or not (0 <= p <= 1 and 0 <= q <= 1) or payments_per_day <= 0:
+    rate = baseline_rate + lift_pp / 100
+    if lift_pp == 0 or not (0 < baseline_rate < 1 and 0 <= rate <= 1) or payments_per_day <= 0:
         return None
-    m = (p + q) / 2
-    z_alpha, z_power = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
-    root = z_alpha * math.sqrt(2 * m * (1 - m)) + z_power * math.sqrt(p * (1 - p) + q * (1 - q))
-    per_variant = math.ceil(root**2 / (p - q) ** 2)
+    per_variant = arms(size(baseline_rate, rate, power, Design(alpha)), 1.0)[1]
     return LiveTest(lift_pp, per_variant, 2 * per_variant / payments_per_day)

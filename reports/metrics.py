@@ -105,11 +105,16 @@ def sat_through(columns: Columns) -> Bools:
 
 def waits_ms(columns: Columns) -> Floats:
     """The wait of each payment that had an attempt before its first deliberate delay, in ms."""
+    waited_ms = payment_waits_ms(columns)
+    return waited_ms[~np.isnan(waited_ms)]
+
+
+def payment_waits_ms(columns: Columns) -> Floats:
+    """The wait of each payment in ms, shape (N,); NaN where it had no attempt before its first deliberate delay."""
     waiting = sat_through(columns)
     last_us = np.full(len(columns.arrived_us), ABSENT, dtype=np.int64)
     np.maximum.at(last_us, columns.payment[waiting], columns.answered_us[waiting])
-    waited = last_us != ABSENT
-    return np.asarray((last_us[waited] - columns.arrived_us[waited]) / 1e3)
+    return np.where(last_us != ABSENT, (last_us - columns.arrived_us) / 1e3, np.nan)
 
 
 def fees_usd(columns: Columns, fees: Mapping[str, Fee]) -> Floats:

@@ -176,7 +176,7 @@ def _every_figure(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _facts(manifest: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
+def facts(manifest: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
     """The manifest's entry as pairs of text; nested entries are joined."""
     found = manifest.get(key)
     if not isinstance(found, Mapping):
@@ -197,14 +197,15 @@ def _sentences(manifest: Mapping[str, Any], key: str) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
-def _unbroken(text: str) -> str:
+def unbroken(text: str) -> str:
     """Keeps a number and its unit on one line."""
     for unit in ("%", "pp"):
         text = text.replace(f" {unit} ", f"\N{NO-BREAK SPACE}{unit} ")
     return text
 
 
-def _data_uri(picture: Picture) -> str:
+def data_uri(picture: Picture) -> str:
+    """The picture for the ``src`` of an image."""
     return "data:image/svg+xml;base64," + base64.b64encode(picture.svg.encode()).decode()
 
 
@@ -214,7 +215,7 @@ def html(run: Run) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "unbroken": _unbroken}
+    environment.filters |= {"number": number, "unbroken": unbroken}
     intervals = run.summary.get("intervals") or {}
     basis = intervals.get("basis", "none")
     lived = timeline_picture(run)
@@ -232,7 +233,7 @@ def html(run: Run) -> str:
         generalised=intervals.get("method") == "generalised",
         tests=live_tests(run),
         per_day=payments_per_day(run),
-        pictures=[(picture, _data_uri(picture)) for picture in pictures(run)],
+        pictures=[(picture, data_uri(picture)) for picture in pictures(run)],
         assumed=_sentences(run.manifest, "assumed"),
         alarms=alarms(run.summary.get("off_policy") or {}),
         check=run.summary.get("off_policy") or {},
@@ -244,10 +245,10 @@ def html(run: Run) -> str:
         retried=retry_rows(run),
         late_retries=late_retries(run),
         lived=lived,
-        lived_uri=None if lived is None else _data_uri(lived),
-        model=_facts(run.manifest, "model"),
-        trace=_facts(run.manifest, "trace"),
-        versions=_facts(run.manifest, "versions") + _facts(run.manifest, "git_commit") + _facts(run.manifest, "hashes"),
+        lived_uri=None if lived is None else data_uri(lived),
+        model=facts(run.manifest, "model"),
+        trace=facts(run.manifest, "trace"),
+        versions=facts(run.manifest, "versions") + facts(run.manifest, "git_commit") + facts(run.manifest, "hashes"),
         support=_support(run),
         policies=run.policies,
         figures=_every_figure(run),

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from routesim.scenarios.experiment_command import experiment
+from routesim.scenarios.export_command import export
 from routesim.scenarios.moments import known_timezone, parse_moment
 from routesim.scenarios.power_command import power
 from routesim.sim.errors import BadInput
@@ -138,8 +140,9 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
         overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None) -> None:
     """Run a scenario and write its report."""
     from routesim.scenarios.loading import load_scenario
-    from routesim.scenarios.runner import check_replaceable, prepare
+    from routesim.scenarios.runner import prepare
     from routesim.scenarios.runner import run as run_scenario
+    from routesim.scenarios.work_folder import check_replaceable
 
     loaded = load_scenario(scenario, overrides or [])
     target = out_dir or Path("runs") / loaded.scenario
@@ -187,7 +190,9 @@ def policies() -> None:
             out.print(table)
 
 
+app.command()(export)
 app.command()(power)
+app.command()(experiment)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Runs a scenario: reads what it names, replicates it on local processes, and writes the run's folder.
 
-Everything is made in a folder beside the target and moved there when it is whole; that folder also keeps finished
-replications, so that an interrupted run resumes.
+Everything is made in a folder beside the target, which also keeps finished replications; see ``work_folder``.
 """
 
 from __future__ import annotations
@@ -9,16 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,6 +39,7 @@ from routesim.scenarios.replicate import (
 )
 from routesim.scenarios.schema import AdaptiveLuck, Scenario
 from routesim.scenarios.suppositions import in_words, retries_suppose, supposed, traffic
+from routesim.scenarios.work_folder import check_replaceable, finish_work, on_processes, open_work
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table, write_text
 from routesim.sim.log import AttemptLog
@@ -64,6 +61,12 @@ class Prepared:
 
 def prepare(scenario: Scenario) -> Prepared:
     """Read the model and the trace that a scenario names. Raises BadInput for whatever cannot be used."""
+    study, manifest, logged = read_study(scenario)
+    return Prepared(study, manifest, cross_check(study, logged))
+
+
+def read_study(scenario: Scenario) -> tuple[Study, dict[str, Any], AttemptLog]:
+    """The study of a scenario, what its manifest says, and history's own log. Raises BadInput as ``prepare`` does."""
     model = CalibratedModel.load(scenario.model_path)
     source = scenario.trace_source
     history = read_history(source, scenario.trace.profile, scenario.trace.from_, scenario.trace.until)
@@ -83,8 +86,7 @@ def prepare(scenario: Scenario) -> Prepared:
     study.factories()  # a policy that cannot be made, or a world that cannot be supposed, is told before anything runs
     if scenario.world.processors or scenario.world.changes:
         supposed(scenario, model.point(), study.trace())
-    return Prepared(study, _manifest(scenario, study, history.provenance, history.quarantine.warnings),
-                    cross_check(study, logged))
+    return study, _manifest(scenario, study, history.provenance, history.quarantine.warnings), logged
 
 
 def _warm_up(payments: pa.Table, scenario: Scenario) -> pa.Table:
@@ -108,9 +110,7 @@ def run(prepared: Prepared, out: Path, workers: int | None = None, told: Told = 
     begun = time.perf_counter()
     study, scenario = prepared.study, prepared.study.scenario
     check_replaceable(out)
-    work = out.with_name(f".{out.name}.part")
-    kept = work / "replications"
-    _open_work(work, kept, prepared.manifest)
+    work, kept = open_work(out, prepared.manifest)
     count = min(workers or os.cpu_count() or 1, scenario.replications.worlds * scenario.replications.most_luck)
     done = checkpoint.load(kept)
     for batch in _batches(scenario, done):
@@ -130,39 +130,7 @@ def run(prepared: Prepared, out: Path, workers: int | None = None, told: Told = 
     from routesim.reports.page import render  # draws with matplotlib, which takes a second to import
 
     render(work)
-    shutil.rmtree(kept)
-    (work / "fingerprint").unlink()
-    if out.exists():
-        shutil.rmtree(out)
-    work.rename(out)
-    return out
-
-
-def check_replaceable(out: Path) -> None:
-    """Raise BadInput unless ``out`` is absent, empty, or an earlier run, and can be written."""
-    if out.exists() and not out.is_dir():
-        raise BadInput("is a file; choose a folder for the run", str(out))
-    if Path.cwd().is_relative_to(out.resolve()):
-        raise BadInput("is where you are, which cannot be replaced; name a folder below it", str(out))
-    if out.is_dir() and any(out.iterdir()) and not (out / "summary.json").exists():
-        raise BadInput("the folder holds something else than a run; choose another one", str(out))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot write: {error.strerror}; choose a folder that can be written", str(out)) from None
-
-
-def _open_work(work: Path, kept: Path, manifest: dict[str, Any]) -> None:
-    """The folder of a run in progress; one that was begun from other inputs is thrown away."""
-    fingerprint = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    mark = work / "fingerprint"
-    if work.exists() and (not mark.exists() or mark.read_text(encoding="utf-8") != fingerprint):
-        shutil.rmtree(work)
-    write_text(mark, fingerprint)
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot write: {error.strerror}; choose a folder that can be written", str(work)) from None
+    return finish_work(work, kept, out)
 
 
 def _batches(scenario: Scenario, done: dict[tuple[int, int], Replication]) -> Iterator[list[tuple[int, int]]]:
@@ -197,14 +165,7 @@ def _replications(study: Study, todo: Sequence[tuple[int, int]], work: Path, cou
     def folder(key: tuple[int, int]) -> Path | None:
         return work if keep == "all" or (keep == "sample" and key == SAMPLED_REPLICATION) else None
 
-    if count == 1 or len(todo) == 1:
-        for key in todo:
-            yield replicate(study, *key, folder(key))
-        return
-    pool = joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
-    with warnings.catch_warnings():  # of tasks that an interruption cancels: the command tells of it in its own words
-        warnings.filterwarnings("ignore", r"\d+ tasks", UserWarning, r"joblib\.")
-        yield from pool(joblib.delayed(replicate)(study, *key, folder(key)) for key in todo)
+    yield from on_processes(replicate, [(study, *key, folder(key)) for key in todo], count)
 
 
 def _compare(study: Study, done: dict[tuple[int, int], Replication], off_policy: dict[str, Any]) -> Comparison:
@@ -249,10 +210,17 @@ def _manifest(scenario: Scenario, study: Study, trace: dict[str, Any], warnings:
         "assumed": in_words(scenario),
         "retries_suppose": retries_suppose(scenario),
         "warnings": [*(f"model: {w}" for w in provenance.pop("warnings", []) if not (priced and w == NO_FEES)),
-                     *(f"trace: {w}" for w in warnings)],
+                     *(f"trace: {w}" for w in [*warnings, *_no_card_on_file(scenario, study.payments)])],
         "model": provenance | {"name": model.name},
         "trace": {k: v for k, v in trace.items() if k != "warnings"} | {"source": scenario.trace.source},
     }
+
+
+def _no_card_on_file(scenario: Scenario, payments: pa.Table) -> list[str]:
+    if scenario.world.stored_credential != "required" or payments["stored_credential"].null_count < len(payments):
+        return []
+    return ["it does not tell of any payment whether the card is on file, so with `stored_credential: required` every "
+            "delayed retry of a customer's payment is refused"]
 
 
 def _sha256(content: bytes) -> str:

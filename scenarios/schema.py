@@ -20,6 +20,7 @@ from pydantic import (
 from routesim.policies.catalog import PolicyDescription, PolicyParts
 from routesim.policies.description import Description, key_error, nearest
 from routesim.policies.durations import Duration, parse_duration
+from routesim.scenarios.experiment_block import ExperimentBlock
 from routesim.scenarios.moments import Moment, Timezone, format_moment
 from routesim.scenarios.what_ifs import Outages, World
 from routesim.scenarios.yaml_reader import Source
@@ -98,6 +99,9 @@ class Scenario(Description):
         "for the network's fee (priced), or let out for nothing (off); the first attempt of a customer's own new "
         "payment is never refused",
     )
+    experiment: ExperimentBlock | None = Field(
+        default=None, description="a live test of some of the policies, which `routesim experiment` runs"
+    )
     log: Literal["all", "sample", "none"] = Field(default="all", description="how much of the attempt log is kept")
 
     _folder: Path = PrivateAttr(default=Path())
@@ -123,6 +127,15 @@ class Scenario(Description):
         if self.baseline not in self.policies:
             hint = nearest(self.baseline, self.policies)
             raise key_error("baseline", f"{self.baseline!r} is none of the policies{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_variants(self) -> Scenario:
+        if self.experiment is not None:
+            for name in self.experiment.variants:
+                if name not in self.policies:
+                    raise key_error("experiment", f"the variant {name!r} is none of the policies"
+                                                  f"{nearest(name, self.policies)}")
         return self
 
     @property

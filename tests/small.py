@@ -41,6 +41,14 @@ policies:
     failover: {circuit_breaker: {per: [processor], consecutive_timeouts: 2, open_for: 15m, probes: 1}}
 """
 
+# Four days are replayed, the first of which comes before the experiment.
+EXPERIMENT = SCENARIO.replace("from: 2026-01-10T00:00:00, warm_up: 3h", "from: 2026-01-07T00:00:00, warm_up: 1d") + """\
+experiment:
+  variants: {legacy: 5000, three_attempts: 5000}
+  days: 3
+  salt: small
+"""
+
 
 @dataclass(frozen=True)
 class Small:

@@ -17,6 +17,7 @@ from routesim.sim.customers import Customers, Patience
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, World
 from tests import logs
+from tests.small import Small
 from tests.worlds import InOrder, model_of, poisson_arrivals, simulate, trace_of
 
 N, H = 6_000, 3600.0
@@ -160,3 +161,10 @@ def test_a_replication_lives_by_what_is_supposed(tmp_path: Path) -> None:
     # The merchant's own go on to the end: two reattempts beyond Visa's twenty each; hardly a customer does.
     assert figures["network_breaches"] == pytest.approx(200 + 2 * 9.7, abs=2 * 8.9 + 3)
     assert figures["network_fees_usd"] == figures["cost_usd"] == pytest.approx(0.10 * figures["network_breaches"])
+
+
+def test_a_trace_that_does_not_tell_who_has_a_card_on_file_is_warned_of(small: Small, tmp_path: Path) -> None:
+    said = "the card is on file"
+    warnings = small.prepare(tmp_path, "world.stored_credential=required").manifest["warnings"]
+    assert any(said in warning for warning in warnings)
+    assert not any(said in warning for warning in small.prepare(tmp_path).manifest["warnings"])

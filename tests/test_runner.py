@@ -19,7 +19,8 @@ from routesim.reports.run_folder import read
 from routesim.scenarios import runner
 from routesim.scenarios.loading import load_scenario
 from routesim.scenarios.replicate import Replication, Study, replicate
-from routesim.scenarios.runner import Prepared, check_replaceable, prepare, run
+from routesim.scenarios.runner import Prepared, prepare, run
+from routesim.scenarios.work_folder import check_replaceable
 from routesim.sim.errors import BadInput
 from tests.small import Small, contents
 

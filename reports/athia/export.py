@@ -1,0 +1,126 @@
+"""Writes the platform's tables: Parquet, DuckDB, and the DDL with what was exported beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from routesim.reports.athia.lift import LIFT, Row, comparison_rows, experiment_rows, lift_batches
+from routesim.reports.athia.rows import Part, Rows, chosen_policies, parts, run_id
+from routesim.reports.athia.tables import ddl, duckdb_ddl, platform_tables
+from routesim.reports.experiment_folder import MARK
+from routesim.reports.run_folder import Run, read
+from routesim.sim.errors import BadInput
+from routesim.sim.files import filling
+
+Format = Literal["parquet", "duckdb", "both"]
+DDL_FILE, DUCKDB_FILE, EXPORT_JSON = "athia_snowflake.sql", "athia.duckdb", "export.json"
+_SCRATCH = "scratch"
+Told = Callable[[int, int], None]  # parts done, and to do
+
+
+def export(run_dir: Path, out: Path, policies: Iterable[str] = (), form: Format = "parquet",
+           experiment: Path | None = None, told: Told = lambda done, todo: None) -> dict[str, int]:
+    """Write a run's rows for the platform's tables into the folder ``out``; how many rows each table has.
+
+    ``policies``: only these, all where none is named; ``experiment``: the folder of a simulated experiment, whose looks
+    fill ATHIA_EXPERIMENT_LIFT in place of the run's own lifts. ``run_dir`` may be such a folder too: the other tables
+    are then empty. The Parquet files, the DDL and export.json are the same bytes for the same inputs; the DuckDB file
+    holds the same rows. Raises BadInput for a folder that is no run, that kept no log, or that cannot be written, for
+    an unknown policy, and where ``out`` is not empty.
+    """
+    check_empty(out)
+    if experiment is None and (run_dir / MARK).is_file():
+        experiment = run_dir
+    if experiment == run_dir and not (run_dir / "summary.json").is_file():
+        if list(policies):
+            raise BadInput("goes with the folder of a run; this is an experiment's", "--policy")
+        return _write(out, None, [], experiment_rows(run_dir), form, told)
+    run = read(run_dir)
+    chosen = chosen_policies(run, list(policies))
+    lifts = comparison_rows(run, chosen) if experiment is None else experiment_rows(experiment)
+    return _write(out, run, parts(run, chosen), lifts, form, told)
+
+
+def _write(out: Path, run: Run | None, found: list[Part], lifts: Iterable[Row], form: Format, told: Told
+           ) -> dict[str, int]:
+    with filling(out, EXPORT_JSON) as folder:
+        scratch = folder / _SCRATCH
+        scratch.mkdir()
+        holding = scratch if form == "duckdb" else folder
+        written = _write_parquet(run, found, lifts, holding, scratch, told)
+        if form != "parquet":
+            _write_duckdb(holding, folder / DUCKDB_FILE)
+        (folder / DDL_FILE).write_text(ddl(), encoding="utf-8")
+        document = _document(run, found, written)
+        (folder / EXPORT_JSON).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(scratch)
+    return written
+
+
+def check_empty(out: Path) -> None:
+    """Raise BadInput unless ``out`` is absent or an empty folder."""
+    if out.exists() and not out.is_dir():
+        raise BadInput("is a file; choose a folder", str(out))
+    if out.is_dir() and any(out.iterdir()):
+        raise BadInput("the folder is not empty; choose another one", str(out))
+
+
+def _write_parquet(run: Run | None, found: list[Part], lifts: Iterable[Row], folder: Path, scratch: Path, told: Told
+                   ) -> dict[str, int]:
+    tables = platform_tables()
+    written = dict.fromkeys(tables, 0)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(pq.ParquetWriter(
+            folder / f"{name}.parquet", table.schema, compression="zstd",
+            use_dictionary=[column.name for column in table.columns if column.role != "key"]))  # ids hardly repeat
+            for name, table in tables.items()}
+
+        def write(name: str, batch: pa.RecordBatch) -> None:
+            files[name].write_batch(batch)
+            written[name] += batch.num_rows
+
+        for batch in lift_batches(lifts):
+            write(LIFT, batch)
+        if run is not None:
+            rows = stack.enter_context(Rows(run, scratch))
+            for done, part in enumerate(found):
+                told(done, len(found))
+                for name, batch in rows.of(part):
+                    write(name, batch)
+    told(len(found), len(found))
+    return written
+
+
+def _write_duckdb(parquet: Path, path: Path) -> None:
+    """One DuckDB file of the Parquet files. Without key constraints: their indexes would not fit in memory for a large
+    run, and the keys hold by construction."""
+    with duckdb.connect(str(path)) as connection:
+        for statement in duckdb_ddl(keys=False):
+            connection.execute(statement)
+        for name in platform_tables():
+            # through Arrow, since DuckDB would read a folder's [ or * as a pattern
+            file = pq.ParquetFile(parquet / f"{name}.parquet")
+            connection.from_arrow(pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
+                                  ).insert_into(name)
+
+
+def _document(run: Run | None, found: list[Part], written: dict[str, int]) -> dict[str, Any]:
+    """What was exported of what: enough to tell a part from the whole."""
+    if run is None:
+        return {"rows": written}
+    return {
+        "run_id": run_id(run), "scenario": run.summary["scenario"], "baseline": run.summary["baseline"],
+        "policies": list(dict.fromkeys(part.policy for part in found)),
+        "replications": {"of_the_run": run.summary["replications"],
+                         "exported": len({(part.world, part.luck) for part in found})},
+        "rows": written,
+    }

@@ -1,0 +1,148 @@
+"""The rows of ATHIA_EXPERIMENT_LIFT: a run's simulated lifts, and the looks of a simulated experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from routesim.reports.athia.rows import run_id, simulated_id
+from routesim.reports.athia.tables import platform_tables
+from routesim.reports.experiment_folder import LOOKS, MARK
+from routesim.reports.experiment_rules import RULES
+from routesim.reports.run_folder import Run, only
+from routesim.sim.errors import BadInput
+from routesim.sim.files import read_table
+
+LIFT = "ATHIA_EXPERIMENT_LIFT"
+LOOKS_FILE = "looks.parquet"
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
+
+Row = dict[str, Any]
+
+
+def lift_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
+    """The rows in the table's schema, 65,536 at a time; what a row does not name is null."""
+    coming = iter(rows)
+    while some := list(islice(coming, 65_536)):
+        yield pa.RecordBatch.from_pylist(some, schema=platform_tables()[LIFT].schema)
+
+
+def comparison_rows(run: Run, policies: Sequence[str]) -> Iterator[Row]:
+    """One row for each of ``policies`` but the baseline: its simulated lift over all replications, with the interval.
+
+    Latency is the wait's 95th percentile, as a customer meets it.
+    """
+    baseline, own_id = str(run.summary["baseline"]), run_id(run)
+    for policy in policies:
+        if policy == baseline:
+            continue
+        lift = run.figure(policy, "lift_pp")
+        yield {
+            "EXPERIMENT_LIFT_ID": simulated_id("lift", own_id, baseline, policy),
+            "EXPERIMENT_ID": own_id, "RUN_ID": own_id, "EXPERIMENT_NAME": str(run.summary["scenario"]),
+            "LIFT_KIND": "simulated_comparison", "IS_SIMULATED": True,
+            "LIFT_PP": _known(lift["value"]), "LIFT_LOW_PP": _known(lift["low"]), "LIFT_HIGH_PP": _known(lift["high"]),
+        } | _arm("CONTROL", _simulated(run, baseline)) | _arm("TREATMENT", _simulated(run, policy))
+
+
+def _simulated(run: Run, policy: str) -> Row:
+    """A policy's measured payments over all replications, and its figures."""
+    hours, processors = (only(table, policy=policy).to_pylist() for table in (run.hours, run.processors))
+    samples = round(sum(row["payments"] for row in hours))
+    return {
+        "variant": policy, "samples": samples, "approvals": round(sum(row["approved"] for row in hours)),
+        "rate": run.figure(policy, "approval_rate")["value"],
+        "p95_ms": run.figure(policy, "latency_ms.wait.p95")["value"],
+        "revenue_usd": sum(row["approved_usd"] for row in processors) / samples if samples else None,
+    }
+
+
+def _arm(side: str, arm: Mapping[str, Any]) -> Row:
+    return {
+        f"{side}_VARIANT": arm["variant"], f"{side}_SAMPLES": arm["samples"], f"{side}_APPROVALS": arm["approvals"],
+        f"{side}_APPROVAL_RATE": _known(arm["rate"]), f"{side}_LATENCY_P95_MS": _known(arm["p95_ms"]),
+        f"{side}_REVENUE_USD": _known(arm["revenue_usd"]),
+    }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def experiment_rows(folder: Path) -> Iterator[Row]:
+    """One row for each look, treatment and rule of an experiment's folder (LOOKS in reports/experiment_folder.py).
+
+    The lift's interval is Wald's for two independent proportions p of n and q of m payments:
+    q - p ± 1.96 √(p (1 - p) / n + q (1 - q) / m). Raises BadInput where the folder holds no such thing.
+    """
+    name, variants = _experiment(folder / MARK)
+    looks = _looks(folder / LOOKS_FILE)
+    control = variants[0]
+    own_id = simulated_id("experiment", hashlib.sha256((folder / MARK).read_bytes()).hexdigest())
+    rows = (row for batch in looks.to_batches() for row in batch.to_pylist())
+    for place, group in groupby(rows, lambda row: (row["setting"], row["replication"], row["day"])):
+        arms = {row["variant"]: row for row in group}
+        lacking = [each for each in variants if each not in arms]
+        if lacking:
+            raise BadInput(f"setting {place[0]}, replication {place[1]}, day {place[2]} has no row of {lacking[0]!r}; "
+                           f"run the experiment again", str(folder / LOOKS_FILE))
+        for variant in variants[1:]:
+            row = arms[variant]
+            shared = {
+                "EXPERIMENT_ID": own_id, "EXPERIMENT_NAME": name, "LIFT_KIND": "simulated_experiment",
+                "IS_SIMULATED": True, "SETTING": place[0], "REPLICATION": place[1], "WORLD": row["world"],
+                "LUCK": row["luck"], "LOOK_DAY": place[2], "P_VALUE": _known(row["p_value"]),
+                "SAMPLE_RATIO_P_VALUE": _known(row["sample_ratio_p"]), "UNMET": row["unmet"],
+            } | _arm("CONTROL", _looked(arms[control])) | _arm("TREATMENT", _looked(row))
+            shared |= _lift(shared)
+            for rule in RULES:
+                yield shared | {
+                    "EXPERIMENT_LIFT_ID": simulated_id("look", own_id, *place, control, variant, rule),
+                    "STOPPING_RULE": rule, "VERDICT": row[f"verdict_{rule}"],
+                }
+
+
+def _experiment(where: Path) -> tuple[str, list[str]]:
+    """The scenario's name and the variants, control first."""
+    if not where.is_file():
+        raise BadInput(f"not the folder of an experiment: it holds no {MARK}", str(where.parent))
+    try:
+        told = json.loads(where.read_text(encoding="utf-8"))
+        name, variants = str(told["scenario"]), list(told["variants"])
+    except (ValueError, OSError, KeyError, TypeError):
+        raise BadInput("not the figures of an experiment; run it again", str(where)) from None
+    return name, variants
+
+
+def _looks(where: Path) -> pa.Table:
+    if not where.is_file():
+        raise BadInput("the file is missing; run the experiment again", str(where))
+    looks = read_table(where)
+    lacking = [name for name in LOOKS.names if name not in looks.column_names]
+    if lacking:
+        raise BadInput(f"the column {lacking[0]!r} is missing; run the experiment again", str(where))
+    return looks
+
+
+def _looked(row: Mapping[str, Any]) -> Row:
+    n = row["n"]
+    return {
+        "variant": row["variant"], "samples": n, "approvals": row["approvals"], "p95_ms": row["p95_ms"],
+        "rate": row["approvals"] / n if n else None, "revenue_usd": row["revenue_usd"] / n if n else None,
+    }
+
+
+def _lift(row: Row) -> Row:
+    p, q = row["CONTROL_APPROVAL_RATE"], row["TREATMENT_APPROVAL_RATE"]
+    if p is None or q is None:
+        return {}
+    error = math.sqrt(p * (1 - p) / row["CONTROL_SAMPLES"] + q * (1 - q) / row["TREATMENT_SAMPLES"])
+    return {"LIFT_PP": 100 * (q - p), "LIFT_LOW_PP": 100 * (q - p - Z_95 * error),
+            "LIFT_HIGH_PP": 100 * (q - p + Z_95 * error)}
