@@ -253,24 +253,6 @@ def _stretches(health: Health, posterior: Floats, parameters: _Parameters) -> tu
         outages.append((outage, (outage.end - outage.start) / telling))
         rows += health.order[first:last][~health.skipped[first:last]].tolist()
     return outages, rows
-    bad = np.concatenate([[False], posterior[:, 0] < 0.5, [False]])
-    edges = np.flatnonzero(np.diff(bad.astype(int)))
-    for first, last in zip(edges[::2], edges[1::2], strict=True):  # attempts first .. last - 1 are inside
-        weights = posterior[first:last].sum(axis=0)
-        state = 1 + int(np.argmax(weights[1:]))
-        touched = health.lost if state != 3 else (posterior[:, 3] > 0.5) & ~health.skipped
-        affected = touched[first:last].sum()
-        if affected + health.shut[first:last].sum() < MINIMUM_LOST or not affected:
-            continue
-        start = health.at[first] if first == 0 else (health.at[first - 1] + health.at[first]) / 2
-        end = health.at[last - 1] if last == len(health.at) else (
-            health.at[last - 1] + health.at[last]) / 2
-        kind = _KIND[STATES[state]]
-        outages.append(Outage(health.processor, kind, float(start), float(max(end, start + 1)),
-                              float(parameters.loss[state]),
-                              float(np.exp(parameters.slow_shift)) if kind == "slow" else 1.0))
-        rows += health.order[first:last].tolist()
-    return outages, rows
 
 
 def _counts(healths: list[Health], posteriors: list[Floats], state: int) -> tuple[float, float]:

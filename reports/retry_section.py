@@ -6,10 +6,10 @@ from routesim.reports.figures import by_lift
 from routesim.reports.run_folder import Run
 from routesim.reports.words import number, percent
 
-_COLUMNS = ("attempts_per_payment", "recovered", "never_recovered", "recovery_delay_h", "rule_breaches",
-            "network_breaches", "network_fees_usd", "duplicate_risk", "late_approvals", "duplicates")
+_COLUMNS = ("recovered", "never_recovered", "recovery_delay_h", "rule_breaches", "network_breaches",
+            "network_fees_usd", "duplicate_risk", "late_approvals", "duplicates")
 _SHARES = {"recovered", "never_recovered"}
-_DIGITS = {"attempts_per_payment": 3, "recovery_delay_h": 1, "rule_breaches": 1, "network_breaches": 1,
+_DIGITS = {"recovery_delay_h": 1, "rule_breaches": 1, "network_breaches": 1,
            "network_fees_usd": 2, "late_approvals": 1, "duplicates": 1}
 
 

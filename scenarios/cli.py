@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -164,12 +165,30 @@ def _show(run_dir: Path) -> None:
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")]) -> None:
-    """Make the page of a run again."""
-    from routesim.reports.page import render
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+           other: Annotated[Path | None, typer.Argument(metavar="OTHER_RUN_DIR", help="to be compared with")] = None,
+           page: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="where the comparison goes; "
+                           "compare_with_OTHER.html in RUN_DIR if left out")] = None,
+           as_json: Annotated[bool, typer.Option("--json", help="the differences, for machines")] = False) -> None:
+    """Make the page of a run again, or compare it with another run."""
+    if other is None:
+        if page is not None or as_json:
+            raise BadInput("belongs to a comparison; name a second run's folder", "--json" if as_json else "--out")
+        from routesim.reports.page import render
 
-    render(run_dir)
-    _show(run_dir)
+        render(run_dir)
+        _show(run_dir)
+        return
+    from routesim.reports.two_runs import read_two
+    from routesim.reports.two_runs_page import differences_table, render_two
+
+    runs = read_two(run_dir, other)
+    written = render_two(runs, page)
+    if as_json:
+        typer.echo(json.dumps(runs.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        out.print(differences_table(runs))
+        out.print(f"\n{written}", highlight=False, soft_wrap=True)
 
 
 @app.command()

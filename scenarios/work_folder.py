@@ -11,15 +11,20 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
 
+from routesim.reports.run_folder import SCHEMAS
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_text
 
 Result = TypeVar("Result")
+WRITTEN = ("attempts", "payments", "summary.json", "experiment.json", "looks.parquet", "manifest.json", "timing.json",
+           "scenario.yaml", "report.html", "compare_with_*.html", *(f"{name}.parquet" for name in SCHEMAS))
+"""What a finished folder may hold; one with anything else in it is somebody's own, and is not replaced."""
 
 
 def check_replaceable(out: Path, mark: str = "summary.json", what: str = "run") -> None:
@@ -32,6 +37,9 @@ def check_replaceable(out: Path, mark: str = "summary.json", what: str = "run") 
     if out.is_dir() and any(out.iterdir()) and not (out / mark).exists():
         article = "an" if what[0] in "aeiou" else "a"
         raise BadInput(f"the folder holds something else than {article} {what}; choose another one", str(out))
+    for entry in sorted(out.iterdir()) if out.is_dir() else ():
+        if not any(fnmatch(entry.name, name) for name in WRITTEN):
+            raise BadInput(f"the folder also holds {entry.name!r}, which would be lost; choose another one", str(out))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
