@@ -7,6 +7,7 @@ of every answer before the next decision on that payment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Literal, NamedTuple, Protocol
 
 from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Message, Payment, View
@@ -36,12 +37,14 @@ class Messenger(Protocol):
 class Plan(NamedTuple):
     """One more attempt, at ``at`` (seconds since the epoch; now or earlier: at once), at the ``next`` processor.
 
-    ``processors``, where there are any, are tried in this order in place of what ``next`` says.
+    ``processors``, where there are any, are tried in this order in place of what ``next`` says. A part around the one
+    that planned it may put the attempt off, but not beyond ``latest`` (seconds since the epoch; infinite: no bound).
     """
 
     at: float
     next: Next = "rank"
     processors: tuple[str, ...] = ()
+    latest: float = inf
 
 
 class Retry(Protocol):

@@ -150,9 +150,11 @@ def summary(costs: pa.Table, policy: str, ran: Collection[ReplicationKey], metho
     """What the outages cost one policy over the replications ``ran``: ``added`` and ``drawn``.
 
     ``added``: one entry per outage of the scenario, in order of start; its detect_s, drained, failback_s,
-    lost_payments and lost_usd as {value, low, high, ...}, and share_detected, the replications in which it was
-    passed over. ``drawn``: None without any, else of all the others together: ``outages`` (a replication), the share
-    detected, the medians of detect_s, drained and failback_s, and lost_payments and lost_usd a replication.
+    lost_payments and lost_usd as {value, low, high, ...}; share_detected, the replications in which it was passed
+    over; and share_returned, those of them in which traffic came back (None: never passed over). ``drawn``: None
+    without any, else of all the others together: ``outages`` (a replication), both shares (of outages), the medians
+    of detect_s, drained and failback_s, and lost_payments and lost_usd a replication. Where a share is below 1,
+    detect_s or failback_s tells of the rest only, and so is too short.
     """
     frame = costs.to_pandas()
     frame = frame[frame["policy"] == policy]
@@ -168,6 +170,7 @@ def _added(rows: pd.DataFrame, ran: Collection[ReplicationKey], method: Method) 
         "processors": list(one["processors"]), "kind": one["kind"],
         "start": f"{one['start']:%Y-%m-%dT%H:%M:%SZ}", "end": f"{one['end']:%Y-%m-%dT%H:%M:%SZ}",
         "share_detected": tidy(float(rows["detect_s"].notna().sum()) / len(ran)),
+        "share_returned": _returned(rows),
         **{name: _interval(rows, name, ran, method) for name in (*_REACTIONS, *_LOSSES)},
     }
 
@@ -176,9 +179,16 @@ def _drawn(rows: pd.DataFrame, ran: Collection[ReplicationKey], method: Method) 
     return {
         "outages": tidy(len(rows) / len(ran)),
         "share_detected": tidy(float(rows["detect_s"].notna().mean())),
+        "share_returned": _returned(rows),
         **{name: tidy(float(rows[name].median())) for name in _REACTIONS},
         **{name: _interval(rows, name, ran, method, absent=0.0) for name in _LOSSES},
     }
+
+
+def _returned(rows: pd.DataFrame) -> float | None:
+    """Of the rows in which the outage was passed over, the share in which traffic came back; None without any."""
+    detected = rows["detect_s"].notna()
+    return tidy(float(rows.loc[detected, "failback_s"].notna().mean())) if detected.any() else None
 
 
 def _interval(rows: pd.DataFrame, name: str, ran: Collection[ReplicationKey], method: Method,

@@ -18,6 +18,7 @@ from routesim.reports.words import duration, number, percent
 _MOST_ROWS = 8
 _LEAST_ATTEMPTS = 12  # a bin, so that a share of them means something
 _STEPS_S = (*(60 * n for n in (1, 2, 5, 10, 15, 30)), *(3_600 * n for n in (1, 2, 3, 6, 12, 24, 48, 168)))
+_NEVER = {"value": "never", "between": ""}
 _SHADE, _LOSS = "#f3d9c9", "#a8371a"
 _dates: Any = dates
 
@@ -63,7 +64,7 @@ def _added(added: list[dict[str, Any]]) -> dict[tuple[str, ...], str]:
 
 
 def _title(processors: list[str], kind: str, start: pd.Timestamp, end: pd.Timestamp) -> str:
-    return f"{' and '.join(processors)} {kind} from {start:%a} {start.day} {start:%b %H:%M} for " \
+    return f"{' and '.join(processors)} {kind} from {start:%a} {start.day} {start:%b %H:%M} (UTC) for " \
            f"{span((end - start).total_seconds())}"
 
 
@@ -83,19 +84,27 @@ def _table(run: Run, title: str, told: Mapping[str, Mapping[str, Any]]) -> CostT
     rows = []
     for policy in sorted(told, key=lost):
         each = told[policy]
-        share = each["share_detected"]
+        detected, returned = each["share_detected"], each.get("share_returned")
         ejections, minutes = (run.figure(policy, name) for name in ("false_ejections", "false_ejection_min"))
         rows.append({
             "policy": policy,
-            "detect": _cell(each["detect_s"], span, 0.0) if share else {"value": "never", "between": ""},
-            "found": "" if share in (0, 1) else f"found {percent(share, 0)}",
+            "detect": _cell(each["detect_s"], span, 0.0) if detected else _NEVER,
+            "found": _in_share("found", detected),
             "drained": _cell(each["drained"], _count, 0.0),
-            "failback": _cell(each["failback_s"], span, 0.0),
+            "failback": _cell(each["failback_s"], span, 0.0) if returned != 0 else _NEVER,
+            "back": _in_share("back", returned),
             "ejections": {"value": _count(ejections["value"]), "between": f"{_count(minutes['value'])} min"},
             "payments": _cell(each["lost_payments"], _count),
             "usd": _cell(each["lost_usd"], number),
         })
     return CostTable(title, rows)
+
+
+def _in_share(what: str, share: float | None) -> str:
+    """In how many cases it happened, where that is neither all of them nor none, nor unknown."""
+    if share is None or share in (0, 1):
+        return ""
+    return f"{what} in {percent(share, 0 if 0.01 <= share <= 0.99 else 1)}"
 
 
 def _count(value: float | None) -> str:
@@ -147,7 +156,7 @@ def timeline_picture(run: Run) -> Picture | None:
             axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     title = _title(list(first["processors"]), first["kind"], start, end)
     return Picture(
-        "outage", f"{title} (UTC), as each policy lived it",
+        "outage", f"{title}, as each policy lived it",
         f"Left: the share of attempts that went to {who}. Right: payments lost, by time of arrival: those approved "
         f"only without the outage, less those approved only with it. Shaded: the outage. Each step gathers "
         f"{span(width.total_seconds())} of one simulated run (world 0, luck 0)."

@@ -131,19 +131,22 @@ def test_waits_are_the_runs(database: duckdb.DuckDBPyConnection, done: Path) -> 
 def test_lifts_are_the_summarys(database: duckdb.DuckDBPyConnection, done: Path) -> None:
     summary = json.loads((done / "summary.json").read_text())
     rows = database.execute("""SELECT TREATMENT_VARIANT, CONTROL_VARIANT, LIFT_PP, LIFT_LOW_PP, LIFT_HIGH_PP, LIFT_KIND,
-        TREATMENT_APPROVALS / TREATMENT_SAMPLES, TREATMENT_REVENUE_USD, P_VALUE, VERDICT FROM ATHIA_EXPERIMENT_LIFT
+        TREATMENT_APPROVALS, TREATMENT_SAMPLES, TREATMENT_REVENUE_USD, P_VALUE, VERDICT FROM ATHIA_EXPERIMENT_LIFT
         ORDER BY 1""").fetchall()
+    replications = one(database, "SELECT COUNT(DISTINCT (WORLD, LUCK)) FROM ATHIA_STAGE_OUTCOMES")
+    assert replications > 1
     assert [row[0] for row in rows] == ["breaker", "three_attempts"]
-    for policy, control, value, low, high, kind, rate, revenue_usd, p_value, verdict in rows:
+    for policy, control, value, low, high, kind, approvals, samples, revenue_usd, p_value, verdict in rows:
         told = summary["policies"][policy]
         assert (value, low, high) == tuple(told["lift_pp"][key] for key in ("value", "low", "high"))
         assert (control, kind, p_value, verdict) == ("legacy", "simulated_comparison", None, None)
-        assert rate == pytest.approx(told["approval_rate"]["value"], abs=0.01)
         paid_usd, payments = database.execute("""
             SELECT SUM(f.PAYMENT_AMOUNT_USD) FILTER (PAYMENT_ATTEMPT_APPROVED_INDICATOR),
                 (SELECT COUNT(*) FROM ATHIA_STAGE_OUTCOMES WHERE STAGE = 'installment' AND POLICY = $1 AND NOT WARM_UP)
             FROM ATHIA_TRAINING_DATASET AS f WHERE POLICY = $1 AND NOT WARM_UP""", [policy]).fetchall()[0]
         assert revenue_usd == pytest.approx(paid_usd / payments, rel=1e-9)
+        assert abs(samples - payments / replications) <= 0.5  # a mean replication's, not the sum of all
+        assert approvals / samples == pytest.approx(told["approval_rate"]["value"], abs=1 / samples)
     joined = one(database, """SELECT COUNT(DISTINCT p.POLICY) FROM ATHIA_PREDICTIONS AS p
         JOIN ATHIA_EXPERIMENT_LIFT AS l
             ON l.RUN_ID = p.RUN_ID AND p.POLICY IN (l.CONTROL_VARIANT, l.TREATMENT_VARIANT)""")

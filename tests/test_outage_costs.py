@@ -321,6 +321,7 @@ def test_an_added_outage_has_intervals_and_drawn_ones_medians() -> None:
     (added,) = found["added"]
     assert (added["processors"], added["kind"], added["start"]) == (["A"], "down", "2026-02-02T00:00:00Z")
     assert added["share_detected"] == pytest.approx(2 / 3)
+    assert added["share_returned"] == 1  # wherever it was passed over
     assert added["detect_s"]["value"] == 12
     half = 4.302652730 * math.sqrt(4 + 4 / 3)  # t of 2 degrees of freedom; the variance of 7, 9, 11 is 4
     assert added["lost_payments"]["value"] == 9
@@ -330,7 +331,20 @@ def test_an_added_outage_has_intervals_and_drawn_ones_medians() -> None:
     assert (drawn["share_detected"], drawn["detect_s"], drawn["failback_s"]) == (pytest.approx(2 / 3), 200, 6)
     assert drawn["drained"] == 3
     assert drawn["lost_payments"]["value"] == pytest.approx((2 + 0 + 2) / 3)
+    assert drawn["share_returned"] == 1
     assert summary(costs, "y", {(0, 0)}, "t")["drawn"] is None
+
+
+def test_an_outage_that_traffic_never_came_back_from_is_told_beside_the_median() -> None:
+    costs = table_of({("x", world, 0): [(ONE, Cost(10, 1, NAN if world else 2, 0, 0.0)),
+                                        (OTHER, Cost(NAN if world == 4 else 10, 1, 5 if world == 1 else NAN, 0, 0.0))]
+                      for world in range(5)})
+    found = summary(costs, "x", {(w, 0) for w in range(5)}, "t")
+    assert (found["added"][0]["share_returned"], found["added"][0]["failback_s"]["value"]) == (0.2, 2)
+    assert (found["drawn"]["share_returned"], found["drawn"]["failback_s"]) == (0.25, 5)  # of the four found
+    never = table_of({("x", 0, 0): [(ONE, Cost(NAN, 1, NAN, 0, 0.0)), (OTHER, Cost(10, 1, NAN, 0, 0.0))]})
+    found = summary(never, "x", {(0, 0)}, "t")
+    assert (found["added"][0]["share_returned"], found["drawn"]["share_returned"]) == (None, 0)
 
 
 # --- the picture's data
@@ -391,7 +405,7 @@ def test_the_page_tells_what_outages_cost(tmp_path: Path) -> None:
     text = html.unescape(page.render(folder).read_text())
     run = run_folder.read(folder)
     first, others = cost_tables(run)
-    assert first.title == "A down from Mon 2 Feb 00:00 for 60 s"
+    assert first.title == "A down from Mon 2 Feb 00:00 (UTC) for 60 s"
     assert [row["policy"] for row in first.rows] == ["y", "x"]  # by payments lost
     assert first.rows[1]["detect"]["value"] == "never"
     assert first.rows[0]["detect"]["value"] == "5 s"
@@ -407,6 +421,21 @@ def test_the_page_tells_what_outages_cost(tmp_path: Path) -> None:
     found = run.summary["policies"]["y"]["outage_costs"]["added"][0]
     assert found["lost_payments"]["value"] == 27
     assert set(found["lost_payments"]) >= {"value", "low", "high"}
+
+
+def test_the_page_tells_in_how_many_an_outage_was_found_and_traffic_back(tmp_path: Path) -> None:
+    found_after, back_after = {"x": (10, 10, NAN), "y": (10, 10, 10)}, {"x": (5, NAN, NAN), "y": (NAN, NAN, NAN)}
+    costs = table_of({(policy, w, 0): [(ONE, Cost(found_after[policy][w], 1, back_after[policy][w], 1, 1.0))]
+                      for policy in ("x", "y") for w in range(3)})
+    folder = run_dir(tmp_path / "run", costs)
+    (table,) = cost_tables(run_folder.read(folder))
+    x, y = sorted(table.rows, key=lambda row: str(row["policy"]))
+    assert (x["detect"]["value"], x["found"], x["failback"]["value"], x["back"]) == (
+        "10 s", "found in 67 %", "5 s", "back in 50 %")
+    assert (y["detect"]["value"], y["found"], y["failback"]["value"], y["back"]) == ("10 s", "", "never", "")
+    text = html.unescape(page.render(folder).read_text())
+    assert "<small>found in 67 %</small>" in text
+    assert "<small>back in 50 %</small>" in text
 
 
 def test_without_outages_the_page_has_no_such_section(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from routesim.policies.failover.circuit_breaker import CircuitBreaker
-from routesim.policies.vocabulary import Outcome, Policy, Send
+from routesim.policies.failover.circuit_breaker import BreakerFailover, CircuitBreaker
+from routesim.policies.vocabulary import Choice, Outcome, Policy, Send
 from tests.policy_world import ARRIVED_AT, Luck, answer, names, payment, policy, view
 
 NOW = ARRIVED_AT
@@ -153,3 +153,20 @@ def test_scope_may_hold_payment_fields() -> None:
 def test_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         CircuitBreaker.model_validate(parameters)
+
+
+@pytest.mark.parametrize(("processor", "answered_after_s"), [("A", 30 + 1), ("unheard of", 60 + 1)])
+def test_a_probe_that_was_never_sent_frees_its_place_when_it_must_have_answered(
+    processor: str, answered_after_s: float
+) -> None:
+    """A's terms say 30 s; of a processor without terms 60 s are assumed, however long its circuit stays open."""
+    part = BreakerFailover(CircuitBreaker(consecutive_timeouts=1, open_for="10s"))
+    part.observe(payment(), answer(1, processor, NOW, "timeout"))
+    ranked = [Choice(processor), Choice("B")]
+
+    def asked(after_s: float, of: str) -> str | None:
+        return part.admit(view(payment(payment_id=of), now=NOW + 10 + after_s), Luck(), ranked).decision
+
+    assert asked(0, "first") == "probe"
+    assert asked(answered_after_s - 0.1, "second") == "failover"
+    assert asked(answered_after_s + 0.1, "third") == "probe"

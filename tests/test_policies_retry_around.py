@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from routesim.policies.catalog import build
 from routesim.policies.listing import listing
-from routesim.policies.vocabulary import Outcome, Policy, Send, Stop, Wait
+from routesim.policies.vocabulary import Answer, Outcome, Payment, Policy, Send, Stop, Wait
 from tests.policy_world import ARRIVED_AT, AnyDescription, Luck, answer, chain, names, payment, policy, view
 from tests.worlds import model_of, poisson_arrivals, simulate, trace_of
 
@@ -153,6 +155,71 @@ def test_a_slowed_delay_is_multiplied_and_sent_when_it_has_passed() -> None:
     assert router.decide(view(payment(), failed), Luck()) == Wait(ARRIVED_AT + 18 * HOUR)
     woken = view(payment(), failed, now=ARRIVED_AT + 18 * HOUR, waited=True)
     assert names(router.decide(woken, Luck())) == ["B"]
+
+
+def slowed(inner: Any, foresight: Any = None) -> Policy:
+    """A, then B and C; of B's 64 retries 4 were approved, which slows the next."""
+    described = AnyDescription.validate_python({
+        "route": [{"to": ["A", "B", "C"]}], "retry": {"reputation": {"of": inner, "half_life": "999d"}}})
+    router = build(described, foresight=(lambda: foresight) if foresight is not None else None)()
+    hear(router, "B", 300, 1, "approved", ARRIVED_AT - 1)
+    hear(router, "B", 60, 2, "declined", ARRIVED_AT - 1)
+    hear(router, "B", 4, 2, "approved", ARRIVED_AT - 1)
+    return router
+
+
+class Foreseen:
+    """Foresees B, and a little less C, approved at any time; A never."""
+
+    def outlook(self, payment: Payment, answers: Sequence[Answer]) -> Foreseen:
+        return self
+
+    def approval(self, processor: str, at: float) -> float:
+        return {"A": 0.0, "B": 0.5, "C": 0.4}[processor]
+
+    def soft_failure(self, processor: str, at: float) -> tuple[float, Foreseen]:
+        return 1 - self.approval(processor, at), self
+
+
+LADDER = {"days": [1], "next": "rank"}
+PREDICTED = {"max_attempts": 2, "delays": ["3s"]}
+
+
+@pytest.mark.parametrize(
+    ("inner", "initiator", "after_s"),
+    [
+        ([{"delay": "3s"}], "CIT", HOUR),  # no bound: at least an hour
+        ([{"delay": "3s", "within": "3601s"}], "CIT", HOUR),  # the answer comes a second after the arrival
+        ([{"delay": "3s", "within": "3600s"}], "CIT", None),
+        ([{"delay": "3s", "within": "1m"}], "CIT", None),
+        ({"ladder": LADDER}, "MIT", 4 * 24 * HOUR),
+        ({"ladder": LADDER | {"within": "5d"}}, "MIT", 4 * 24 * HOUR),
+        ({"ladder": LADDER | {"within": "4d"}}, "MIT", None),
+        ({"ladder": LADDER | {"else": [{"delay": "3s", "within": "1m"}]}}, "CIT", None),
+        ({"predicted": PREDICTED}, "CIT", HOUR),
+        ({"predicted": PREDICTED | {"within": "1m"}}, "CIT", None),
+        ({"predicted": PREDICTED | {"within": "1m"}}, "MIT", None),
+        ({"predicted": PREDICTED | {"customer_delay": "1h"}}, "CIT", HOUR),
+        ({"predicted": PREDICTED | {"customer_delay": "59m"}}, "CIT", None),
+        ({"predicted": PREDICTED | {"customer_delay": "59m"}}, "MIT", HOUR),
+        ({"predicted": PREDICTED | {"when": {"bank": "x"}, "else": [{"delay": "3s", "within": "1m"}]}}, "CIT", None),
+        ({"budget": {"of": [{"delay": "3s", "within": "1m"}]}}, "CIT", None),
+        ({"reputation": {"of": [{"delay": "3s", "within": "1m"}], "minimum": 1e9}}, "CIT", None),
+    ],
+)
+def test_nothing_is_slowed_beyond_what_the_inner_part_allows(inner: Any, initiator: str, after_s: float | None) -> None:
+    """Where B's slowed retry would be too late it is C's turn, at the moment that was planned."""
+    sent = chain(slowed(inner, Foreseen()), payment(initiator=initiator), ["declined", "approved"])
+    planned_s = 24 * HOUR if isinstance(inner, dict) and "ladder" in inner and initiator == "MIT" else 3.0
+    expected = ("B", after_s) if after_s is not None else ("C", planned_s)
+    assert [(processor, at - ARRIVED_AT - 1.0) for processor, at in sent[1:]] == [expected]
+
+
+def test_a_payment_whose_only_retry_would_be_slowed_too_far_is_given_up() -> None:
+    router = slowed([{"delay": "3s", "within": "1m", "next": "same"}])
+    assert router.decide(view(payment(), answer(1, "B", ARRIVED_AT + 1)), Luck()) == Stop("no retry")
+    unbounded = slowed([{"delay": "3s", "next": "same"}])
+    assert unbounded.decide(view(payment(), answer(1, "B", ARRIVED_AT + 1)), Luck()) == Wait(ARRIVED_AT + 1 + HOUR)
 
 
 def test_the_past_fades() -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import ANSWER_GRACE_S, told
+from routesim.policies.failover.passing import latest_answer, told
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
@@ -80,9 +80,7 @@ class BreakerFailover:
             circuit.probes = {name: latest for name, latest in circuit.probes.items() if latest >= view.now}
             if len(circuit.probes) >= self._probes:
                 return False
-        terms = view.terms.get(processor)
-        timeout_s = terms.timeout_s if terms is not None else self._open_for_s
-        circuit.probes[view.payment.payment_id] = view.now + timeout_s + ANSWER_GRACE_S
+        circuit.probes[view.payment.payment_id] = latest_answer(view, processor)
         return True
 
     def observe(self, payment: Payment, answer: Answer) -> None:

@@ -23,8 +23,9 @@ class OutlierEjection(Description):
 
     source: ClassVar[str] = (
         "Envoy v1.28 to v1.35, outlier detection, consecutive gateway failures: 5 in a row, sweeps every 10 s, 30 s "
-        "times the ejections up to 300 s, at most 10 % of the hosts, enforced always; that one may always be ejected "
-        "was Envoy's rule and is an option of its later versions"
+        "times the ejections up to 300 s, at most 10 % of the hosts. Envoy enforces this kind at 0 % unless told "
+        "otherwise (consecutive 5xx, also 5 in a row, at 100 %); here it is always enforced. That one may always be "
+        "ejected was Envoy's rule and is an option of its later versions"
     )
 
     per: Per = Field(default=["processor"])

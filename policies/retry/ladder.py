@@ -108,9 +108,8 @@ class LadderRetry:
         if sum(answer.outcome == "declined" for answer in answers) >= self._most_declines:
             return None
         at = self._rung(answers[0].answered_at, last.answered_at, len(answers) - 1, view.timezone)
-        if at is None or at > payment.arrived_at + self._within_s:
-            return None
-        return Plan(at, self._next)
+        latest = payment.arrived_at + self._within_s
+        return Plan(at, self._next, latest=latest) if at is not None and at <= latest else None
 
     def _rung(self, failed_at: float, answered_at: float, climbed: int, timezone: ZoneInfo) -> float | None:
         for day_s in self._days_s[climbed:]:

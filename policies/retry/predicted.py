@@ -80,8 +80,8 @@ class PredictedRetry:
         self._follows = compile_after(description.after)
         self._max_attempts = description.max_attempts
         self._delays_s = sorted({parse_duration(each) for each in description.delays})
-        longest_s = parse_duration(description.customer_delay)
-        self._customer_delays_s = [each for each in self._delays_s if each <= longest_s]
+        self._customer_delay_s = parse_duration(description.customer_delay)
+        self._customer_delays_s = [each for each in self._delays_s if each <= self._customer_delay_s]
         self._within_s = parse_duration(description.within)
         self._any = description.processors == "any"
         self._worth_usd, self._margin = description.worth_usd, description.margin
@@ -113,7 +113,10 @@ class PredictedRetry:
             return None
         reserve = sorted((name for name in names if name != best.processor),
                          key=lambda name: -outlook.approval(name, best.at))
-        plan = Plan(best.at, processors=(best.processor, *reserve))
+        latest = payment.arrived_at + self._within_s
+        if payment.initiator != "MIT":
+            latest = min(latest, last.answered_at + self._customer_delay_s)
+        plan = Plan(best.at, processors=(best.processor, *reserve), latest=latest)
         if best.at > view.now:
             self._waiting[payment.payment_id] = (len(answers), plan)
         return plan

@@ -61,9 +61,10 @@ class _Standing:
 class ReputationRetry:
     """The retry part that Reputation describes, around another one.
 
-    A processor whose retries are stopped is passed over for a retry; where none is left the payment is given up. Its
-    past fades, so that after some half-lives without retries it is tried anew. What waits is judged again before it
-    is sent, and may then still be stopped, but not be slowed twice.
+    A processor whose retries are stopped is passed over for a retry; where none is left the payment is given up. So is
+    one whose slowed retry would go out later than the inner part allows. A processor's past fades, so that after some
+    half-lives without retries it is tried anew. What waits is judged again before it is sent, and may then still be
+    stopped, but not be slowed twice.
     """
 
     def __init__(self, description: Reputation, inner: Retry | RetryAmong | None) -> None:
@@ -81,15 +82,15 @@ class ReputationRetry:
         plan = self._plan(view, draw, open_) if open_ else None
         if plan is None:
             return None
+        last = view.answers[-1].answered_at
+        slowed_at = last + max((plan.at - last) * self._rules.delay_factor, self._at_least_s)
+        passed_over = ("stop", "slow") if slowed_at > plan.latest else ("stop",)
         candidates = [choice.processor for choice in planned(open_, view.answers, plan)]
-        candidates = [name for name in candidates if self.verdict(name, now) != "stop"]
+        candidates = [name for name in candidates if self.verdict(name, now) not in passed_over]
         if not candidates:
             return None
-        at = plan.at
-        if self.verdict(candidates[0], now) == "slow":
-            last = view.answers[-1].answered_at
-            at = last + max((plan.at - last) * self._rules.delay_factor, self._at_least_s)
-        return Plan(at, plan.next, tuple(candidates))
+        at = slowed_at if self.verdict(candidates[0], now) == "slow" else plan.at
+        return plan._replace(at=at, processors=tuple(candidates))
 
     def verdict(self, processor: str, now: float) -> Literal["good", "slow", "stop"]:
         """What the processor's standing allows at ``now``."""

@@ -141,4 +141,5 @@ class _Timing:
             at = next_moment(answered_at, self._until, timezone)
         else:
             at = answered_at + self._delays_s[min(attempts, len(self._delays_s)) - 1]
-        return Plan(at, self._next) if at <= arrived_at + self._within_s else None
+        latest = arrived_at + self._within_s
+        return Plan(at, self._next, latest=latest) if at <= latest else None
