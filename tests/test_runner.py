@@ -360,7 +360,7 @@ def test_nothing_else_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="something else than a run"):
         check_replaceable(tmp_path)
     (tmp_path / "summary.json").write_text("{}", encoding="utf-8")  # a run's name does not make it a run's folder
-    with pytest.raises(BadInput, match="also holds 'notes.txt'"):
+    with pytest.raises(BadInput, match="which would be lost"):
         check_replaceable(tmp_path)
     with pytest.raises(BadInput, match="is a file"):
         check_replaceable(tmp_path / "notes.txt")
