@@ -160,7 +160,7 @@ def timeline_picture(run: Run) -> Picture | None:
         f"Left: the share of attempts that went to {who}. Right: payments lost, by time of arrival: those approved "
         f"only without the outage, less those approved only with it. Shaded: the outage. Each step gathers "
         f"{span(width.total_seconds())} of one simulated run (world 0, luck 0)."
-        + (f" The {len(lost) - len(names)} policies that lost most are left out." if len(lost) > len(names) else ""),
+        + (f" Left out: the {len(lost) - len(names)} that lost most." if len(lost) > len(names) else ""),
         f"Share of attempts at {who} and payments lost around the outage; lost in all: "
         + "; ".join(f"{name} {number(float(lost[name]))}" for name in names) + ".",
         svg_text(figure),
