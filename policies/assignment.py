@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate, combinations, pairwise
+from itertools import accumulate, pairwise
 from typing import Literal, get_args
 
-from routesim.policies.vocabulary import Payment
+from routesim.policies.vocabulary import BASIS_POINTS, Payment
 
-BUCKETS = 10_000
+BUCKETS = BASIS_POINTS  # one for each
 CACHE_S = 86_400.0
 
 Unit = Literal["payment", "order", "customer"]
@@ -42,9 +42,9 @@ class Stage:
         names = [name for name, _ in self.split]
         if not names or len(set(names)) != len(names) or not all(names):
             raise ValueError("variants must have different names, and there must be one at least")
-        if any(points < 0 for _, points in self.split) or sum(points for _, points in self.split) != BUCKETS:
+        if any(points < 0 for _, points in self.split) or sum(points for _, points in self.split) != BASIS_POINTS:
             told = ", ".join(f"{name}: {points}" for name, points in self.split)
-            raise ValueError(f"basis points must not be negative and must sum to {BUCKETS:,}, not {told}")
+            raise ValueError(f"basis points must not be negative and must sum to {BASIS_POINTS:,}, not {told}")
 
 
 @dataclass(frozen=True)
@@ -134,24 +134,6 @@ class Assignment:
         oldest = self._oldest
         while oldest and oldest[0][0] <= now_s - self.experiment.cache_s:
             del self._made[oldest.popleft()[1]]
-
-
-def shared_salts(experiments: Iterable[Experiment]) -> list[str]:
-    """A warning for each pair of experiments that run at the same time and bucket the same ids alike.
-
-    Their variants are then not independent: the same buckets fall to the first variant of both, so each experiment's
-    lift contains the other's. A salt of its own for each makes them independent.
-    """
-    return [f"experiments {a.name!r} and {b.name!r} bucket the same {a.unit} ids with "
-            f"{'the same salt ' + repr(a.salt) if a.salt else 'no salt'}: each one's lift contains the other's; "
-            f"give each a salt of its own"
-            for a, b in combinations(list(experiments), 2)
-            if a.unit == b.unit and a.salt == b.salt and _overlap(a, b)]
-
-
-def _overlap(a: Experiment, b: Experiment) -> bool:
-    at_once = a.stages[0].from_s < b.until_s and b.stages[0].from_s < a.until_s
-    return at_once and (a.merchants is None or b.merchants is None or bool(a.merchants & b.merchants))
 
 
 def stages(steps: Sequence[tuple[float, dict[str, int]]]) -> tuple[Stage, ...]:

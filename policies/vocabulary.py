@@ -14,6 +14,7 @@ Outcome = Literal["approved", "declined", "unavailable", "timeout", "refused"]
 DeclineKind = Literal["soft", "hard"]
 Decision = Literal["rank", "retry", "failover", "probe"]
 Initiator = Literal["CIT", "MIT", "unknown"]
+BASIS_POINTS = 10_000  # in the whole
 
 
 @dataclass(slots=True, eq=False)

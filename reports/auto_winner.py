@@ -3,7 +3,9 @@
 The platform's rule looks once a day, from day 7 and 1,000 samples a variant, and calls a winner where p < .05 (pooled
 z, two-sided), the absolute lift is at least 1 pp, latency worsens by at most 10 % and revenue by at most 5 %.
 Payments are taken as independent, each bucketed anew, so that a day's treatment arm is Binomial(volume, share) and its
-approvals Binomial(arm, rate). The guards of latency and revenue are taken as met: they can only make winners rarer.
+approvals Binomial(arm, rate). Where whole customers or orders are bucketed, a design effect makes of the volume as many
+independent payments as scatter alike; a rule that is not robust takes them for the whole volume. The guards of latency
+and revenue are taken as met: they can only make winners rarer.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.columns import Bools, Floats, Ints
 from routesim.reports.platform_rule import ALPHA, FROM_DAY, LEAST_LIFT_PP, LEAST_SAMPLES
 from routesim.reports.stopping import always_valid, boundaries, equal_looks
 from routesim.sim.draws import generator
 from routesim.sim.errors import BadInput, nearest
 
-SPLIT = 10_000  # basis points
 UNTIL_DAY = 28
 MOST_DAYS = 365
 CHUNK = 20_000
@@ -33,7 +35,8 @@ class Rule:
 
     ``bound``: a name of ``stopping.boundaries``, ``first`` (the first look alone) or ``always_valid``, tuned to
     ``tuning_samples`` payments or, where that is None, to the volume of ``tuning_days``. z is pooled, but unpooled for
-    ``always_valid``, whose theory wants the standard error of the estimate.
+    ``always_valid``, whose theory wants the standard error of the estimate. ``robust``: the standard error allows for
+    the design effect of the unit that is bucketed; the platform's does not.
     """
 
     doc: str
@@ -41,13 +44,15 @@ class Rule:
     least_lift_pp: float = 0.0
     tuning_samples: int | None = None
     tuning_days: int | None = None
+    robust: bool = False
 
 
 RULES = {
-    "platform": Rule("p < .05 at any daily look and at least 1 pp", "naive", LEAST_LIFT_PP),
+    "auto_winner": Rule("the platform's: p < .05 at any daily look and at least 1 pp", "naive", LEAST_LIFT_PP),
     "daily_p05": Rule("p < .05 at any daily look", "naive"),
     "first_day": Rule("the platform's rule, looked at once, on the first day", "first", LEAST_LIFT_PP),
     "last_day": Rule("the platform's rule, looked at once, on the last day", "fixed", LEAST_LIFT_PP),
+    "fixed_horizon": Rule("p < .05, looked at once, on the last day", "fixed"),
     "bonferroni": Rule("p < .05 / looks at any daily look", "bonferroni"),
     "pocock": Rule("Pocock's constant boundary", "pocock"),
     "obrien_fleming": Rule("Lan-DeMets spending like O'Brien and Fleming", "obrien_fleming"),
@@ -56,16 +61,21 @@ RULES = {
     "always_valid_1pp": Rule("always_valid and at least 1 pp", "always_valid", LEAST_LIFT_PP, tuning_samples=5_000),
 }
 ALIASES = {
-    "rule_p05_lift1pp": "platform", "naive_p05_no_lift": "daily_p05", "single_look_d7_rule": "first_day",
-    "single_look_d28_rule": "last_day", "bonferroni22_no_lift": "bonferroni", "pocock22_no_lift": "pocock",
-    "LD_OBF22_no_lift": "obrien_fleming", "gb_sequential_N5000_no_lift": "always_valid",
+    "platform": "auto_winner", "rule_p05_lift1pp": "auto_winner", "naive_p05_no_lift": "daily_p05",
+    "single_look_d7_rule": "first_day", "single_look_d28_rule": "last_day", "bonferroni22_no_lift": "bonferroni",
+    "pocock22_no_lift": "pocock", "LD_OBF22_no_lift": "obrien_fleming", "gb_sequential_N5000_no_lift": "always_valid",
     "gb_sequential_Nday14_no_lift": "always_valid_day14", "gb_sequential_N5000_lift1pp": "always_valid_1pp",
 }
-"""Longer names under which the same rules are known."""
+"""Other names under which the same rules are known."""
+WITH_A_PAST = "cuped"
+"""The rule of an experiment that needs what each customer did before it, which this simulation does not know."""
 
 
 def rule_named(name: str) -> Rule:
     """The rule of that name. Raises BadInput, with the nearest name, where there is none."""
+    if name == WITH_A_PAST:
+        raise BadInput(f"{name} needs what each customer did before the test, which only `routesim experiment` knows; "
+                       f"take fixed_horizon", "--rule")
     rule = RULES.get(ALIASES.get(name, name))
     if rule is None:
         raise BadInput(f"unknown rule {name!r}{nearest(name, RULES)}", "--rule")
@@ -99,7 +109,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A live A/B test: approval rates, total payments a day, and how many basis points go to treatment."""
+    """A live A/B test: approval rates, total payments a day, and how many basis points go to treatment.
+
+    ``design_effects``: at each look, the variance of the lift over that of independent payments; empty: 1 at all.
+    """
 
     baseline: float
     lift_pp: float
@@ -107,6 +120,7 @@ class Trial:
     treatment_bps: int = 5_000
     from_day: int = FROM_DAY
     until_day: int = UNTIL_DAY
+    design_effects: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         rate = self.baseline + self.lift_pp / 100
@@ -114,10 +128,13 @@ class Trial:
             (0 < self.baseline < 1, f"must lie between 0 and 1, not {self.baseline:g}", "--baseline"),
             (0 <= rate <= 1, f"{self.lift_pp:g} pp takes the baseline to {rate:g}, outside 0 to 1", "--lift-pp"),
             (1 <= self.per_day <= 10**9, f"must lie between 1 and 1,000,000,000, not {self.per_day}", "--per-day"),
-            (0 < self.treatment_bps < SPLIT, "both shares must be above 0", "--split-bps"),
+            (0 < self.treatment_bps < BASIS_POINTS, "both shares must be above 0", "--split-bps"),
             (self.from_day >= 1, f"must be at least 1, not {self.from_day}", "--from-day"),
             (self.from_day <= self.until_day <= MOST_DAYS,
              f"must lie between --from-day ({self.from_day}) and {MOST_DAYS}, not {self.until_day}", "--until-day"),
+            (len(self.design_effects) in (0, self.until_day - self.from_day + 1) and all(
+                0 < each < math.inf for each in self.design_effects), "must be above 0, one for each look",
+             "design effects"),
         ):
             if not right:
                 raise BadInput(message, where)
@@ -163,9 +180,12 @@ def _chunk(trial: Trial, rule: Rule, bound: Floats, random: np.random.Generator,
     n_c, n_t = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     yes_c, yes_t = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
     decided, winner, lift = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64), np.full(size, np.nan)
+    before = 0
     for look, day in enumerate(range(trial.from_day, trial.until_day + 1)):
-        arrived = trial.per_day * (trial.from_day if look == 0 else 1)
-        today_t = random.binomial(arrived, trial.treatment_bps / SPLIT, size)
+        effect = trial.design_effects[look] if trial.design_effects else 1.0
+        arrived = max(0, round(trial.per_day * day / effect) - before)
+        before += arrived
+        today_t = random.binomial(arrived, trial.treatment_bps / BASIS_POINTS, size)
         today_c = arrived - today_t
         n_t += today_t
         n_c += today_c
@@ -173,16 +193,18 @@ def _chunk(trial: Trial, rule: Rule, bound: Floats, random: np.random.Generator,
         yes_c += random.binomial(today_c, trial.baseline)
         if not math.isfinite(bound[look]):
             continue
-        passes, difference = _passes(n_c, n_t, yes_c, yes_t, bound[look], rule)
+        passes, difference = _passes(n_c, n_t, yes_c, yes_t, bound[look], rule, effect)
         now = passes & (winner == 0)
         decided[now], lift[now] = day, difference[now]
         winner[now] = np.sign(difference[now]).astype(np.int64)
     return decided, winner, lift
 
 
-def _passes(n_c: Ints, n_t: Ints, yes_c: Ints, yes_t: Ints, bound: float, rule: Rule) -> tuple[Bools, Floats]:
-    """Where a look calls a winner, and the observed lift (a share, not pp)."""
-    enough = (n_c >= LEAST_SAMPLES) & (n_t >= LEAST_SAMPLES)
+def _passes(n_c: Ints, n_t: Ints, yes_c: Ints, yes_t: Ints, bound: float, rule: Rule, effect: float,
+            ) -> tuple[Bools, Floats]:
+    """Where a look calls a winner, and the observed lift (a share, not pp). The guard goes by the payments themselves,
+    which are ``effect`` times as many as the independent ones that are counted here."""
+    enough = (effect * n_c >= LEAST_SAMPLES) & (effect * n_t >= LEAST_SAMPLES)
     a, b = np.maximum(n_c, 1), np.maximum(n_t, 1)
     difference = yes_t / b - yes_c / a
     if rule.bound == "always_valid":
@@ -191,6 +213,8 @@ def _passes(n_c: Ints, n_t: Ints, yes_c: Ints, yes_t: Ints, bound: float, rule: 
     else:
         pooled = (yes_t + yes_c) / (a + b)
         variance = pooled * (1 - pooled) * (1 / a + 1 / b)
+    if not rule.robust:
+        variance = variance / effect
     # rounding must not decide whether a lift of exactly the guard reaches it
     enough &= np.abs(difference) >= rule.least_lift_pp / 100 - 1e-12
     return enough & (np.abs(difference) > bound * np.sqrt(variance)), difference

@@ -1,7 +1,9 @@
 """What correlation between payments, retries and stale or changing splits do to an A/B test, in closed form.
 
 A design effect is the true variance of a lift over the variance that independent payments would give; a test needs that
-many times the payments.
+many times the payments. ``power`` and ``experiment`` ask for the effect of clusters, the error of a test that ignores
+it and the ramp's paradox; ``retried_orders`` and ``retry_contamination`` are for who chooses between attempts, payments
+and orders as the unit before a test.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from the young payments, in whichever variant retries later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.columns import ABSENT, APPROVED, Bools, Columns, Floats, Ints, numbers, one_chunk, plain_text
 from routesim.reports.metrics import payment_waits_ms
 from routesim.reports.sample_ratio import sample_ratio
 from routesim.sim.log import AttemptLog
-
-BASIS_POINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,9 @@ class Look:
     """What is known at the end of ``day``, a value for each variant in the plan's order.
 
     ``p95_ms``: 95th percentile of the wait, None where nothing was sent. ``srm_p``: p-value of the sample ratio of the
-    units that came in the present stage; None where there is nothing to compare.
+    units that came in the present stage; None where there is nothing to compare. ``design_effect``: the variance
+    of each variant's lift, as units are bucketed, over that of independent payments (the control's place: 1); empty
+    where every unit has one payment.
     """
 
     day: int
@@ -152,6 +153,11 @@ class Look:
     p95_ms: tuple[float | None, ...]
     revenue_usd: tuple[float, ...]
     srm_p: float | None
+    design_effect: tuple[float, ...] = ()
+
+    def effect(self, treatment: int) -> float:
+        """The design effect of that treatment's lift."""
+        return self.design_effect[treatment] if self.design_effect else 1.0
 
     def lift_pp(self, treatment: int) -> float | None:
         """The observed lift; None where an arm is empty."""
@@ -164,12 +170,16 @@ def daily_looks(plan: Plan, found: Outcomes) -> list[Look]:
     """A look at the end of every day of the plan."""
     size = len(plan.variants)
     ratio = _sample_ratios(plan, found)
+    alone = len(np.unique(found.unit)) == len(found.unit)  # nothing to allow for
     looks = []
     for day in range(1, plan.days + 1):
         # a look at the very end of the test leaves out nobody for the rounding of a moment
         counted = int(np.searchsorted(found.age_days, day - plan.matures_days + 1e-12, side="right"))
         variant, wait_ms = found.variant[:counted], found.wait_ms[:counted]
         yes = found.approved_days[:counted] <= day
+        effects = () if alone else (1.0, *(
+            cluster_ratio([(yes[variant == v].astype(np.float64), found.unit[:counted][variant == v])
+                           for v in (0, treatment)]) for treatment in plan.treatments))
         waits = [wait_ms[(variant == v) & ~np.isnan(wait_ms)] for v in range(size)]
         looks.append(Look(
             day,
@@ -177,7 +187,7 @@ def daily_looks(plan: Plan, found: Outcomes) -> list[Look]:
             tuple(np.bincount(variant[yes], minlength=size).tolist()),
             tuple(float(np.percentile(each, 95)) if len(each) else None for each in waits),
             tuple(np.bincount(variant[yes], found.amount_usd[:counted][yes], minlength=size).tolist()),
-            ratio[day - 1]))
+            ratio[day - 1], effects))
     return looks
 
 
@@ -203,19 +213,26 @@ def _sample_ratios(plan: Plan, found: Outcomes) -> list[float | None]:
     return p_values
 
 
-def design_effect(plan: Plan, found: Outcomes) -> float:
-    """The variance of the lift between the first two variants when whole units are bucketed, over that of independent
-    payments: Σ_arms Σ_units (Σ (y - p))² / n² over Σ_arms p (1 - p) / n (the linearised cluster variance)."""
+def cluster_ratio(arms: Sequence[tuple[Floats, Ints]]) -> float:
+    """The variance of a difference of means when whole units are bucketed, over that of independent values:
+    Σ_arms Σ_units (Σ (y - mean))² / n² over Σ_arms Σ (y - mean)² / n² (the linearised cluster variance).
+
+    ``arms``: the values and the numbers of their units (-1 or more), each of shape (n,). 1 where nothing varies.
+    """
     clustered = independent = 0.0
-    for variant in (0, 1):
-        mine = found.variant == variant
-        yes = found.approved[mine].astype(np.float64)
-        n, rate = len(yes), float(yes.mean()) if len(yes) else 0.0
-        if n > 1 and 0 < rate < 1:
-            sums = np.bincount(found.unit[mine] + 1, yes - rate)
-            clustered += float((sums**2).sum()) / n**2
-            independent += rate * (1 - rate) / n
-    return clustered / independent if independent > 0 else 1.0
+    for values, unit in arms:
+        n = len(values)
+        if n > 1:
+            rest = values - values.mean()
+            clustered += float((np.bincount(unit + 1, rest) ** 2).sum()) / n**2
+            independent += float(rest @ rest) / n**2
+    return clustered / independent if independent > 0 and clustered > 0 else 1.0
+
+
+def design_effect(plan: Plan, found: Outcomes) -> float:
+    """The design effect of the unit for the lift between the first two variants, by what became of all payments."""
+    yes = found.approved.astype(np.float64)
+    return cluster_ratio([(yes[found.variant == v], found.unit[found.variant == v]) for v in (0, 1)])
 
 
 def phase_counts(plan: Plan, found: Outcomes) -> list[list[tuple[int, int]]]:

@@ -36,6 +36,8 @@ LOOKS = pa.schema([
     _field("revenue_usd", _REAL, "amount approved by then, USD"),
     _field("lift_pp", _REAL, "against the control, pp; null for the control"),
     _field("p_value", _REAL, "of the pooled two-sided z test against the control; null for the control"),
+    _field("design_effect", _REAL, "variance of the lift, as units are bucketed, over that of independent "
+                                   "payments; null for the control"),
     _field("sample_ratio_p", _REAL, "p-value of the variants' shares against those promised"),
     _field("unmet", _TEXT, "what keeps the platform's rule from calling; null for the control, or where nothing does"),
     *(_field(f"verdict_{rule}", _TEXT, f"whom the rule calls at this look: {doc}") for rule, doc in RULES.items()),
@@ -55,6 +57,7 @@ def looks_table(plan: Plan, tests: Sequence[tuple[int, int, Mapping[str, Record]
                         "p95_ms": look.p95_ms[variant], "revenue_usd": look.revenue_usd[variant],
                         "lift_pp": look.lift_pp(variant) if variant else None,
                         "p_value": test.p_values[variant - 1][i] if variant else None,
+                        "design_effect": look.effect(variant) if variant else None,
                         "sample_ratio_p": look.srm_p,
                         "unmet": ("; ".join(test.unmet[variant - 1][i]) or None) if variant else None,
                         **{f"verdict_{rule}": test.calls[rule][i] for rule in RULES},

@@ -49,6 +49,8 @@ def headline(figures: Mapping[str, Any], control: str, name: str) -> str:
     """The answer in a sentence."""
     lift, days = figures["lift_pp"][name], figures["experiment"]["days"]
     expected = figures["sizes"][name]["expected"]
+    if lift["high"] is not None and lift["high"] < 0:
+        return f"{name} is {number(-lift['value'], 2)} pp worse than {control}: there is nothing to prove live."
     if lift["low"] is None or lift["low"] <= 0 or expected is None:
         return f"No variant is shown to be better than {control}: there is no lift yet that a live test could prove."
     needed = math.ceil(expected["days"])

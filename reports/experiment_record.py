@@ -23,7 +23,8 @@ class Record:
     treatment and look; ``guards``: which guard alone kept a significant lift from being called; ``adjusted``: CUPED's
     lift (a share), standard error and the share of variance it removed, by treatment, None without a pre-period.
     ``counts``: all payments, with what became of them in the end; ``fresh``: those whose assignment is not stale;
-    ``phases``: by stage; ``strata``: by dimension and level. ``design_effect``: of the unit.
+    ``phases``: by stage; ``strata``: by dimension and level. ``design_effect``: of the unit. ``units``: how
+    many.
     """
 
     looks: list[Look]
@@ -37,6 +38,7 @@ class Record:
     phases: list[Counts]
     strata: list[tuple[str, str, Counts]]
     design_effect: float
+    units: int
 
     def decided(self, rule: str) -> tuple[int, str] | None:
         """The day and the winner; None where nobody was called."""
@@ -54,7 +56,8 @@ class Record:
     def of_plain(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``plain`` was made of. Raises KeyError or TypeError where it is none."""
         looks = [Look(look["day"], tuple(look["n"]), tuple(look["approvals"]), tuple(look["p95_ms"]),
-                      tuple(look["revenue_usd"]), look["srm_p"]) for look in data["looks"]]
+                      tuple(look["revenue_usd"]), look["srm_p"], tuple(look["design_effect"]))
+                 for look in data["looks"]]
         strata = [(dimension, level, _pairs(counts)) for dimension, level, counts in data["strata"]]
         pairs = {name: _pairs(data[name]) for name in ("counts", "fresh")}
         phases = [_pairs(each) for each in data["phases"]]
@@ -80,7 +83,8 @@ def record(plan: Plan, found: Outcomes, labels: Mapping[str, pa.Array] | None = 
         unmet=[[list(why) for why in each] for each in judged.unmet], guards=judged.guards,
         adjusted=[None if each is None else asdict(each) for each in judged.adjusted],
         counts=_counts(plan, found, everyone), fresh=_counts(plan, found, ~found.stale),
-        phases=phase_counts(plan, found), strata=strata, design_effect=design_effect(plan, found))
+        phases=phase_counts(plan, found), strata=strata, design_effect=design_effect(plan, found),
+        units=len(np.unique(found.unit)))
 
 
 def _counts(plan: Plan, found: Outcomes, of: np.ndarray[Any, np.dtype[np.bool_]]) -> Counts:

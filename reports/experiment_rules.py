@@ -2,14 +2,15 @@
 
 The better rules test at 5 % in all, shared out over the treatments (Bonferroni), and call nobody while the sample ratio
 alarms. With several treatments the winner is the one with the greatest lift among those that beat the control, and the
-control where it beats all of them.
+control where it beats all of them. They take the standard error of whole units (orders, customers) where those are
+bucketed; the platform's rule takes payments as independent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.special import ndtr
 from routesim.reports.auto_winner import RULES as DIRECT
 from routesim.reports.auto_winner import Rule
 from routesim.reports.columns import Floats
-from routesim.reports.experiment import Look, Outcomes, Plan
+from routesim.reports.experiment import Look, Outcomes, Plan, cluster_ratio
 from routesim.reports.platform_rule import ALPHA, FROM_DAY, LEAST_LIFT_PP, LEAST_SAMPLES, platform_verdict
 from routesim.reports.precision import Adjusted, cuped
 from routesim.reports.sample_ratio import ALARM
@@ -37,8 +38,8 @@ RULES: dict[str, str] = {
 """Rules by the name that a scenario calls them."""
 
 DIRECT_RULES: dict[str, Rule] = {
-    "auto_winner": DIRECT["platform"], "fixed_horizon": Rule("one look, on the last day", "fixed"),
-    "obrien_fleming": DIRECT["obrien_fleming"], "pocock": DIRECT["pocock"], "always_valid": DIRECT["always_valid"],
+    name: rule if name == "auto_winner" else replace(rule, robust=True) for name, rule in DIRECT.items()
+    if name in RULES
 }
 """The same without the engine, where there is such a thing (``reports.auto_winner``)."""
 
@@ -110,7 +111,7 @@ def judge(plan: Plan, looks: Sequence[Look], found: Outcomes) -> Judged:
 
 
 def lift_error(look: Look, treatment: int, pooled: bool = True) -> float:
-    """The standard error of the observed lift, a share; 0 where an arm is empty."""
+    """The standard error of the observed lift of independent payments, a share; 0 where an arm is empty."""
     n = look.n[0], look.n[treatment]
     yes = look.approvals[0], look.approvals[treatment]
     if min(n) == 0:
@@ -119,6 +120,11 @@ def lift_error(look: Look, treatment: int, pooled: bool = True) -> float:
         rate = sum(yes) / sum(n)
         return math.sqrt(rate * (1 - rate) * (1 / n[0] + 1 / n[1]))
     return math.sqrt(sum(y / k * (1 - y / k) / k for y, k in zip(yes, n, strict=True)))
+
+
+def robust_error(look: Look, treatment: int, pooled: bool = True) -> float:
+    """The same, allowing for the payments of a unit being alike: times the root of the look's design effect."""
+    return lift_error(look, treatment, pooled) * math.sqrt(look.effect(treatment))
 
 
 def _platform(look: Look, treatment: int) -> tuple[int, float, tuple[str, ...]]:
@@ -136,7 +142,7 @@ def _beyond(look: Look, treatment: int, bound: float, pooled: bool) -> int:
     """1 or -1 where the lift is beyond the bound, up or down. The samples' guard goes for every rule."""
     if not math.isfinite(bound) or min(look.n[0], look.n[treatment]) < LEAST_SAMPLES:
         return 0
-    lift, error = (look.lift_pp(treatment) or 0.0) / 100, lift_error(look, treatment, pooled)
+    lift, error = (look.lift_pp(treatment) or 0.0) / 100, robust_error(look, treatment, pooled)
     return int(math.copysign(1, lift)) if error > 0 and abs(lift) > bound * error else 0
 
 
@@ -151,7 +157,9 @@ def _adjusted(plan: Plan, found: Outcomes, treatment: int) -> Adjusted | None:
     arms = [counted & (found.variant == v) for v in (0, treatment)]
     if min(int(arm.sum()) for arm in arms) < 2:
         return None
-    return cuped(yes[arms[0]], yes[arms[1]], before[arms[0]], before[arms[1]])
+    plain = cuped(yes[arms[0]], yes[arms[1]], before[arms[0]], before[arms[1]])
+    effect = cluster_ratio([(yes[arm] - plain.slope * before[arm], found.unit[arm]) for arm in arms])
+    return replace(plain, standard_error=plain.standard_error * math.sqrt(effect))
 
 
 def _cuped(look: Look, treatment: int, adjusted: Adjusted | None, alpha: float) -> int:

@@ -9,30 +9,22 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from routesim.policies.vocabulary import BASIS_POINTS
+from routesim.reports.by_world import Figures, by_world, mean
 from routesim.reports.columns import Floats
 from routesim.reports.design_effects import naive_false_positives
-from routesim.reports.experiment import BASIS_POINTS, Plan
+from routesim.reports.direct_chances import agreement, direct
+from routesim.reports.experiment import Plan
 from routesim.reports.experiment_advice import advice, recommended
 from routesim.reports.experiment_record import Record, lift_pp
 from routesim.reports.intervals import interval
-from routesim.reports.operating import (
-    Figures,
-    agreement,
-    corrected,
-    direct,
-    guards,
-    mean,
-    operating,
-    ramped,
-    stale,
-)
-from routesim.reports.power import Design, arms, power, size
+from routesim.reports.operating import corrected, guards, operating, ramped, stale
+from routesim.reports.power import LIFTS_PP, Design, arms, power, size
 from routesim.reports.sample_ratio import payments_to_detect
 from routesim.reports.strata import in_order
 
-LIFTS_PP = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 LOST = (0.005, 0.01, 0.02, 0.05)
-"""Shares of the treatment's payments that a log may lose: how soon is it seen?"""
+"""Shares of the treatment's units that a log may lose: how soon is it seen?"""
 DIRECT_REPLICATIONS = 20_000  # over all worlds: each chance to .0035 or better
 LEVEL = 0.05
 POWER = 0.8
@@ -40,15 +32,17 @@ MOST_CURVE_DAYS = 365
 
 
 def summary(plan: Plan, truth: Sequence[Record], alike: Sequence[Record], rates: Floats, lifts: Floats,
-            acted: Sequence[Sequence[tuple[int, int]]], rule: str, seed: int) -> dict[str, Any]:
+            acted: Sequence[Sequence[tuple[int, int]] | None], rule: str, seed: int) -> dict[str, Any]:
     """All figures. ``rates`` and ``lifts`` (pp): of each variant given all of the traffic, shape (variants, W, K), NaN
-    where not run; ``acted``: payments and approvals with the winner acted upon, and without; ``rule``: whose winner."""
+    where not run; ``acted``: for each test, payments and approvals with the winner acted upon, and without, None where
+    nobody was; ``rule``: whose winner. The tests of a world come in a row."""
+    worlds = lifts.shape[1]
     found_lifts = {plan.variants[t]: interval(lifts[t]).as_json() for t in plan.treatments}
-    true = [found_lifts[plan.variants[t]]["value"] or 0.0 for t in plan.treatments]
+    true, none = _true_lifts(lifts, len(truth)), np.zeros((len(alike), len(plan.treatments)))
     effect = float(np.mean([test.design_effect for test in truth]))
     per_day = float(np.mean([sum(n for n, _ in test.counts) for test in truth])) / plan.days
-    by_rule = {"truth": operating(plan, truth, true), "alike": operating(plan, alike, [0.0] * len(true))}
-    quick = _quick(plan, by_rule, rates, per_day, effect, len(truth), seed)
+    by_rule = {"truth": operating(plan, truth, true, worlds), "alike": operating(plan, alike, none, worlds)}
+    quick = _quick(plan, by_rule, rates, per_day, truth, seed)
     control = interval(rates[0]).value or 0.0
     figures: dict[str, Any] = {
         "variants": {name: {"share_bps": plan.stages[-1][1][v], "approval_rate": interval(rates[v]).as_json()}
@@ -65,47 +59,52 @@ def summary(plan: Plan, truth: Sequence[Record], alike: Sequence[Record], rates:
                          for t in plan.treatments},
         "rules": by_rule,
         "direct": quick,
-        "guards": {"truth": guards(truth), "alike": guards(alike)},
-        "stale": {"truth": stale(truth), "alike": stale(alike)},
-        "ramp": {"truth": ramped(truth), "alike": ramped(alike)},
-        "winners_lift": corrected(plan, truth, true),
-        "winners_lift_alike": corrected(plan, alike, [0.0] * len(true)),
-        "cuped": _cuped(truth),
-        "sample_ratio": _sample_ratio(plan, per_day),
-        "strata": _strata(truth, lifts.shape[1]),
-        "acted": _acted(acted, rule),
+        "guards": {"truth": guards(truth, worlds), "alike": guards(alike, worlds)},
+        "stale": {"truth": stale(truth, worlds), "alike": stale(alike, worlds)},
+        "ramp": {"truth": ramped(truth, worlds), "alike": ramped(alike, worlds)},
+        "winners_lift": corrected(plan, truth, true, worlds),
+        "winners_lift_alike": corrected(plan, alike, none, worlds),
+        "winners_lift_fixed_horizon": corrected(plan, truth, true, worlds, "fixed_horizon"),
+        "cuped": _cuped(truth, worlds),
+        "sample_ratio": _sample_ratio(plan, float(np.mean([test.units for test in truth])) / plan.days),
+        "strata": _strata(truth, worlds),
+        "acted": _acted(acted, rule, worlds),
     }
     figures["recommended"] = recommended(plan.variants, figures)
-    figures["advice"] = advice(plan, figures, rule)
+    figures["advice"] = advice(plan, figures)
     return figures
 
 
-def _quick(plan: Plan, by_rule: Figures, rates: Floats, per_day: float, effect: float, replications: int,
-           seed: int) -> Figures:
+def _true_lifts(lifts: Floats, tests: int) -> Floats:
+    """The lift of each treatment in the world of each test, pp, shape (tests, treatments)."""
+    worlds = lifts.shape[1]
+    known = np.isfinite(lifts[1:])
+    own = np.where(known, lifts[1:], 0.0).sum(axis=2) / np.maximum(1, known.sum(axis=2))
+    return np.repeat(own.T, tests // worlds, axis=0)
+
+
+def _quick(plan: Plan, by_rule: Figures, rates: Floats, per_day: float, tests: Sequence[Record], seed: int) -> Figures:
     known = [(float(np.nanmean(rates[0, w])), float(np.nanmean(rates[1, w]))) for w in range(rates.shape[1])]
     if not all(0 < p < 1 for pair in known for p in pair):
         return {"why_not": "a rate is 0 or 1"}
     each = max(2, DIRECT_REPLICATIONS // len(known))
-    found = direct(plan, known, per_day, effect, each, seed)
+    effects = [float(np.mean([test.looks[day].effect(1) for test in tests])) for day in range(plan.days)]
+    found = direct(plan, known, per_day, effects, each, seed)
     if isinstance(found, str):
         return {"why_not": found}
     truth, alike = found
     return {"truth": truth, "alike": alike, "replications": each * len(known),
-            "agreement": {"truth": agreement(plan, by_rule["truth"], truth, replications),
-                          "alike": agreement(plan, by_rule["alike"], alike, replications)}}
+            "agreement": {"truth": agreement(plan, by_rule["truth"], truth, len(tests)),
+                          "alike": agreement(plan, by_rule["alike"], alike, len(tests))}}
 
 
 def _observed(tests: Sequence[Record], lifts: Floats, treatment: int) -> Figures:
     """What the test sees of the lift: at its last look, and when all outcomes are in; and what sharing processors, and
     customers who change the variant, do to it: its lift less that of the same replication's rollout."""
-    in_the_end = [test.lift_pp(treatment) for test in tests]
-    rolled = lifts[treatment].reshape(-1)  # worlds by luck, as the tests
-    apart = [seen - float(own) for seen, own in zip(in_the_end, rolled, strict=True)
-             if seen is not None and math.isfinite(own)]
-    last = [test.looks[-1].lift_pp(treatment) for test in tests]
-    return {"last_look": mean([each for each in last if each is not None]),
-            "in_the_end": mean([each for each in in_the_end if each is not None]),
-            "less_rollout": mean(apart)}
+    in_the_end = by_world([test.lift_pp(treatment) for test in tests], lifts.shape[1])
+    last = by_world([test.looks[-1].lift_pp(treatment) for test in tests], lifts.shape[1])
+    return {"last_look": mean(last), "in_the_end": mean(in_the_end),
+            "less_rollout": mean(in_the_end - lifts[treatment])}
 
 
 def _ratio(plan: Plan, treatment: int) -> float:
@@ -126,10 +125,12 @@ def _one(control: float, lift: float | None, ratio: float, share: float, per_day
 def _sizes(plan: Plan, treatment: int, control: float, lift: Figures, per_day: float, effect: float) -> Figures:
     ratio, split = _ratio(plan, treatment), plan.stages[-1][1]
     share = (split[0] + split[treatment]) / BASIS_POINTS
-    sides = {name: _one(control, lift[name], ratio, share, per_day, effect) for name in ("value", "low")}
-    if (lift["low"] or 0.0) * (lift["value"] or 0.0) <= 0:
-        sides["low"] = None  # the interval holds 0: no size shows that
-    return {"expected": sides["value"], "low_end": sides["low"], "power": POWER, "level": LEVEL}
+    ends = [end for end in (lift["low"], lift["high"]) if end is not None]
+    near = min(ends, key=abs, default=None)
+    if ends and min(ends) <= 0 <= max(ends):
+        near = None  # no size shows a lift of 0
+    return {"expected": _one(control, lift["value"], ratio, share, per_day, effect),
+            "end_nearest_0": _one(control, near, ratio, share, per_day, effect), "power": POWER, "level": LEVEL}
 
 
 def _days_by_lift(plan: Plan, control: float, per_day: float, effect: float) -> list[Figures]:
@@ -153,21 +154,25 @@ def _curve(plan: Plan, treatment: int, control: float, lift: Figures, per_day: f
     return {"day": days, **{name: at(lift[name]) for name in ("value", "low", "high")}}
 
 
-def _cuped(tests: Sequence[Record]) -> Figures | None:
+def _cuped(tests: Sequence[Record], worlds: int) -> Figures | None:
     """What a customer's approvals before the test explain; None without a pre-period."""
-    known = [each for test in tests for each in test.adjusted if each is not None]
-    return None if not known else {"variance_removed": mean([each["variance_removed"] for each in known])}
+    known = [[each["variance_removed"] for each in test.adjusted if each is not None] for test in tests]
+    if not any(known):
+        return None
+    return {"variance_removed": mean(by_world([sum(each) / len(each) if each else None for each in known], worlds))}
 
 
-def _sample_ratio(plan: Plan, per_day: float) -> list[Figures]:
-    """How soon the guard finds (with 80 % chance) that the log loses a share of the treatment's payments."""
+def _sample_ratio(plan: Plan, units_per_day: float) -> list[Figures]:
+    """How soon the guard finds (with 80 % chance) that the log loses a share of the treatment's units, which it counts
+    once each; ``units_per_day``: new ones, on average."""
     split = plan.stages[-1][1]
     both = split[0] + split[1]
     promised, rows = split[1] / both, []
     for lost in LOST:
         kept = promised * (1 - lost) / (1 - promised * lost)
         n = payments_to_detect(promised, kept)
-        rows.append({"lost_share": lost, "payments": n, "days": n / max(1e-9, per_day * both / BASIS_POINTS)})
+        rows.append({"lost_share": lost, "units": n,
+                     "days": n / max(1e-9, units_per_day * both / BASIS_POINTS)})
     return rows
 
 
@@ -195,9 +200,11 @@ def _strata(tests: Sequence[Record], worlds: int) -> list[Figures]:
     return rows
 
 
-def _acted(acted: Sequence[Sequence[tuple[int, int]]], rule: str) -> Figures | None:
-    """What acting on the winner gains over the test's own days, pp of all its payments; None where nobody acted."""
-    if not acted:
+def _acted(acted: Sequence[Sequence[tuple[int, int]] | None], rule: str, worlds: int) -> Figures | None:
+    """What acting on the winner gains over the test's own days, pp of all its payments, in the tests that called
+    one (``gain_pp.count``); None where nobody acted."""
+    if not any(acted):
         return None
-    gained = [100 * (after[1] / max(1, after[0]) - before[1] / max(1, before[0])) for after, before in acted]
-    return {"rule": rule, "gain_pp": mean(gained)}
+    gained = [None if both is None else 100 * (both[0][1] / max(1, both[0][0]) - both[1][1] / max(1, both[1][0]))
+              for both in acted]
+    return {"rule": rule, "gain_pp": mean(by_world(gained, worlds))}

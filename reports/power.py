@@ -23,6 +23,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from statsmodels.stats.power import normal_power_het
 
+from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.exact_power import exact_power, least_size
 from routesim.sim.errors import BadInput, nearest
 
@@ -30,7 +31,8 @@ Method = Literal["pooled", "unpooled", "arcsine", "baseline_variance", "continui
 METHODS: tuple[Method, ...] = get_args(Method)
 ALIASES = {"pooled_z": "pooled", "unpooled_z": "unpooled", "arcsine_h": "arcsine", "fisher_exact": "exact",
            "baseline_var_spotify": "baseline_variance", "cps_continuity": "continuity"}
-SPLIT = 10_000  # basis points
+LIFTS_PP = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""Lifts for which a table tells the days of a test."""
 MOST = 1e15  # payments: a size beyond this is a question without an answer
 
 
@@ -69,9 +71,9 @@ class Design:
 
 def ratio_of_split(control_bps: int, treatment_bps: int) -> float:
     """n_control / n_treatment. Raises BadInput unless both are above 0 and they sum to 10,000."""
-    if control_bps <= 0 or treatment_bps <= 0 or control_bps + treatment_bps != SPLIT:
-        raise BadInput(f"must be two shares above 0 that sum to {SPLIT:,} basis points, as 5000,5000 or 9000,1000",
-                       "--split-bps")
+    if control_bps <= 0 or treatment_bps <= 0 or control_bps + treatment_bps != BASIS_POINTS:
+        raise BadInput(f"must be two shares above 0 that sum to {BASIS_POINTS:,} basis points, as 5000,5000 or "
+                       f"9000,1000", "--split-bps")
     return control_bps / treatment_bps
 
 

@@ -1,4 +1,8 @@
-"""How many replications a simulation needs, and what common random numbers, covariates and batches do for it."""
+"""How many replications a simulation needs, and what common random numbers, covariates and batches do for it.
+
+An experiment asks for ``cuped``; the rest is for who lays out a study by hand (how many replications or payments until
+a figure is as sure as wanted, and whether pairing them pays), and is held against reference figures by the tests.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,10 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float], alarm: float = 
 
 
 def stale_share(before: float, after: float, stale: float) -> float:
-    """Treatment's observed share when a fraction ``stale`` keeps assignments made before the share was changed."""
+    """Treatment's observed share when a fraction ``stale`` keeps assignments made before the share was changed.
+
+    For who plans a ramp: with ``payments_to_detect`` it tells when cached assignments raise the alarm.
+    """
     for value, name in ((before, "before"), (after, "after"), (stale, "stale")):
         if not 0 <= value <= 1:
             raise BadInput(f"must lie between 0 and 1, not {value:g}", name)

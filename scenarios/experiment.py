@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from routesim.policies.assignment import BUCKETS, Assignment, Experiment, Stage
+from routesim.policies.assignment import Assignment, Experiment, Stage
 from routesim.policies.experiment import ExperimentPolicy
+from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.experiment import Outcomes, Plan, outcomes
 from routesim.reports.experiment_record import Record, record
 from routesim.reports.strata import Strata
@@ -135,7 +136,7 @@ class _World:
 
 
 def _all_to(name: str, from_s: float) -> Stage:
-    return Stage(from_s, ((name, BUCKETS),))
+    return Stage(from_s, ((name, BASIS_POINTS),))
 
 
 def _approved(found: Outcomes) -> tuple[int, int]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from routesim.policies.assignment import BUCKETS, Experiment, Stage, Unit
+from routesim.policies.assignment import Experiment, Stage, Unit
 from routesim.policies.description import Description, key_error
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
+from routesim.policies.vocabulary import BASIS_POINTS
+from routesim.reports.auto_winner import ALIASES
+from routesim.reports.auto_winner import RULES as DIRECT
 
 DAY_S = 86_400.0
 MOST_DAYS = 365
 
 RuleName = Literal["auto_winner", "fixed_horizon", "obrien_fleming", "pocock", "always_valid", "cuped"]
-Split = dict[str, Annotated[int, Field(ge=0, le=BUCKETS)]]
+Split = dict[str, Annotated[int, Field(ge=0, le=BASIS_POINTS)]]
 
 
 class RampStage(Description):
@@ -43,6 +46,16 @@ class ExperimentBlock(Description):
     cache: Duration = Field(default="24h", description="for how long an assignment is kept when the split changes")
     merchants: list[str] | None = Field(default=None, min_length=1, description="only these; left out, all")
     looks: Literal["daily"] = Field(default="daily", description="when the rules are asked")
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _one_name(cls, rule: object) -> object:
+        """The names of ``routesim power --rule`` are known here too."""
+        name = ALIASES.get(rule, rule) if isinstance(rule, str) else rule
+        if name in DIRECT and name not in get_args(RuleName):
+            raise ValueError(f"{rule} is a rule of `routesim power --rule` alone; an experiment asks "
+                             f"{', '.join(get_args(RuleName))}")
+        return name
 
     @field_validator("variants")
     @classmethod
@@ -96,6 +109,6 @@ class ExperimentBlock(Description):
 
 
 def _sums(split: Split) -> None:
-    if sum(split.values()) != BUCKETS:
+    if sum(split.values()) != BASIS_POINTS:
         told = ", ".join(f"{name}: {points}" for name, points in split.items())
-        raise ValueError(f"the basis points must sum to {BUCKETS:,}; {told} sum to {sum(split.values()):,}")
+        raise ValueError(f"the basis points must sum to {BASIS_POINTS:,}; {told} sum to {sum(split.values()):,}")

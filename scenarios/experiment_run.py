@@ -137,7 +137,7 @@ def _write(work: Path, trials: Trials, manifest: dict[str, Any], done: list[Repl
             rates[variant, one.world, one.luck] = yes / n if n else np.nan
     lifts = 100 * (rates - rates[:1])
     figures = summary(trials.plan, [one.truth for one in done], [one.alike for one in done], rates, lifts,
-                      [one.acted for one in done if one.acted is not None], block.rule, scenario.seed)
+                      [one.acted for one in done], block.rule, scenario.seed)
     about = {
         "scenario": scenario.scenario, "seed": scenario.seed, "replications": {"worlds": worlds, "luck": luck},
         "experiment": block.model_dump(by_alias=True), "starts": _moment(trials.start_s),

@@ -12,11 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from routesim.policies.assignment import UNITS
 from routesim.reports.words import number, percent
 from routesim.sim.errors import BadInput
 
-LIFTS_PP = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
-UNITS = ("payment", "order", "customer")
 _PERCENT = {"p_treatment_wins", "p_control_wins", "p_any"}
 _MEANING = {
     "p_treatment_wins": "treatment is called", "p_control_wins": "control is called", "p_any": "a winner is called",
@@ -44,7 +43,7 @@ def power(baseline: Annotated[float, typer.Option(help="control's approval rate,
           auto_winner: Annotated[bool, typer.Option("--auto-winner", help="simulate the platform's rule")] = False,
           from_day: Annotated[int | None, typer.Option(help="first look; 7 if left out")] = None,
           until_day: Annotated[int | None, typer.Option(help="last look; 28 if left out")] = None,
-          rule: Annotated[str | None, typer.Option(help="a stopping rule, as pocock; platform if left out")] = None,
+          rule: Annotated[str | None, typer.Option(help="a stopping rule, as pocock; auto_winner if left out")] = None,
           replications: Annotated[int | None, typer.Option(help="100,000 if left out")] = None,
           seed: Annotated[int | None, typer.Option(min=0, help="1 if left out")] = None,
           as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False) -> None:
@@ -113,7 +112,7 @@ def _sizes(baseline: float, lift_pp: float, n_treatment: int | None, target: flo
     ``power``: at the whole sizes told, so that it is a little above what was asked for; with --n-treatment, at that
     size. ``mde_pp``: the least lift, in the direction of --lift-pp, that those sizes find with the power asked for.
     """
-    from routesim.reports.power import Design, arms, mde, ratio_of_split, size
+    from routesim.reports.power import LIFTS_PP, Design, arms, mde, ratio_of_split, size
     from routesim.reports.power import power as power_of
 
     design = Design(alpha, sides, ratio_of_split(*split), method)
@@ -131,10 +130,11 @@ def _sizes(baseline: float, lift_pp: float, n_treatment: int | None, target: flo
         found |= {"clusters_control": math.ceil(control / cluster_size),
                   "clusters_treatment": math.ceil(treatment / cluster_size)}
     if per_day:
-        found["days"] = (control + treatment) / per_day
-        found["days_by_lift"] = []
-        sign = -1 if lift_pp < 0 else 1
+        # the exact size of each lift would take minutes
         quick = Design(alpha, sides, design.ratio, "pooled" if design.method == "exact" else design.method)
+        found["days"] = (control + treatment) / per_day
+        found["days_by_lift"], found["days_by_lift_method"] = [], quick.method
+        sign = -1 if lift_pp < 0 else 1
         for each in LIFTS_PP:
             other = baseline + sign * each / 100
             if 0 <= other <= 1:
@@ -146,18 +146,20 @@ def _sizes(baseline: float, lift_pp: float, n_treatment: int | None, target: flo
 
 def _auto_winner(baseline: float, lift_pp: float, per_day: int, split: tuple[int, int], options: Mapping[str, Any],
                  ) -> dict[str, Any]:
-    from routesim.reports.auto_winner import UNTIL_DAY, Trial, auto_winner, rule_named
+    from routesim.reports.auto_winner import ALIASES, UNTIL_DAY, Trial, auto_winner, rule_named
     from routesim.reports.platform_rule import FROM_DAY
 
     filled: dict[str, Any] = {
-        "--from-day": FROM_DAY, "--until-day": UNTIL_DAY, "--rule": "platform", "--replications": 100_000, "--seed": 1,
+        "--from-day": FROM_DAY, "--until-day": UNTIL_DAY, "--rule": "auto_winner", "--replications": 100_000,
+        "--seed": 1,
         **{name: value for name, value in options.items() if value is not None}}
     trial = Trial(baseline, lift_pp, per_day, split[1], filled["--from-day"], filled["--until-day"])
     outcome = auto_winner(trial, rule_named(filled["--rule"]), filled["--replications"], filled["--seed"])
     names = [field.name for field in fields(outcome)]
     return {**{name: getattr(outcome, name).value for name in names},
             "standard_errors": {name: getattr(outcome, name).standard_error for name in names},
-            "rule": filled["--rule"], "replications": filled["--replications"], "seed": filled["--seed"],
+            "rule": ALIASES.get(filled["--rule"], filled["--rule"]),
+            "replications": filled["--replications"], "seed": filled["--seed"],
             "split_bps": list(split), "per_day": per_day, "from_day": trial.from_day, "until_day": trial.until_day}
 
 
@@ -192,7 +194,7 @@ def _show_sizes(found: Mapping[str, Any], baseline: float, lift_pp: float, size_
         table.add_row("days", number(math.ceil(found["days"])))
     out.print(table)
     if found.get("days_by_lift"):
-        days = _table("lift (pp)", "control", "treatment", "days")
+        days = _table(f"lift (pp), {found['days_by_lift_method']}", "control", "treatment", "days")
         for row in found["days_by_lift"]:
             days.add_row(f"{row['lift_pp']:+g}", number(row["n_control"]), number(row["n_treatment"]),
                          number(math.ceil(row["days"])))

@@ -16,7 +16,6 @@ from routesim.policies.assignment import (
     Experiment,
     Stage,
     bucket,
-    shared_salts,
     stages,
 )
 from tests.policy_world import payment
@@ -128,18 +127,3 @@ def test_a_growing_canary_only_adds_to_treatment_and_memory_is_a_day() -> None:
 def test_what_no_experiment_can_be_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match=r"basis points|variants|stage|unit|ends"):
         wrong()  # type: ignore[operator]
-
-
-def test_experiments_that_share_a_salt_are_told() -> None:
-    a, b = experiment((0.0, dict(HALVES)), name="a"), experiment((5.0, dict(HALVES)), name="b")
-    (told,) = shared_salts([a, b])
-    assert "'a' and 'b'" in told
-    assert "no salt" in told
-    assert len(shared_salts([a, b, experiment((9.0, dict(HALVES)), name="c")])) == 3
-    for other in (experiment((5.0, dict(HALVES)), name="b", salt="s"),
-                  experiment((5.0, dict(HALVES)), name="b", unit="customer")):
-        assert not shared_salts([a, other])
-    assert not shared_salts([experiment((0.0, dict(HALVES)), name="a", until_s=5.0), b])
-    scoped = [experiment((0.0, dict(HALVES)), name=m, merchants=frozenset({m})) for m in ("m1", "m2")]
-    assert not shared_salts(scoped)
-    assert shared_salts([scoped[0], a])

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from routesim.reports.auto_winner import ALIASES, RULES, Figure, Outcome, Trial, auto_winner, rule_named
+from routesim.reports.design_effects import naive_false_positives
 from routesim.reports.platform_rule import platform_verdict
 from routesim.reports.stopping import boundaries, crossing, equal_looks
+from routesim.scenarios.experiment_block import ExperimentBlock, RuleName
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
 
@@ -66,13 +70,13 @@ def test_volume_does_not_help_where_the_true_lift_is_the_guard() -> None:
     expected = (walk > 0).any(axis=1).mean()
     assert 0.5 < expected < 1 - math.asin(math.sqrt(7 / 28)) / math.pi  # the chance if it were watched all the time
     for per_day in (50_000, 500_000):
-        found = auto_winner(Trial(0.85, 1.0, per_day), RULES["platform"], 20_000, 5).p_treatment_wins
+        found = auto_winner(Trial(0.85, 1.0, per_day), RULES["auto_winner"], 20_000, 5).p_treatment_wins
         assert abs(value_of(found) - expected) < 3 * math.hypot(error_of(found), math.sqrt(0.17 / 40_000))
 
 
 def test_control_and_treatment_are_mirror_images() -> None:
-    up = auto_winner(Trial(0.5, 1.5, 1_500), RULES["platform"], 20_000, 6)
-    down = auto_winner(Trial(0.5, -1.5, 1_500), RULES["platform"], 20_000, 7)
+    up = auto_winner(Trial(0.5, 1.5, 1_500), RULES["auto_winner"], 20_000, 6)
+    down = auto_winner(Trial(0.5, -1.5, 1_500), RULES["auto_winner"], 20_000, 7)
     assert abs(value_of(up.p_treatment_wins) - value_of(down.p_control_wins)) < 3 * math.hypot(
         error_of(up.p_treatment_wins), error_of(down.p_control_wins))
     assert down.exaggeration == Figure(None, None)
@@ -80,9 +84,9 @@ def test_control_and_treatment_are_mirror_images() -> None:
 
 def test_the_same_seed_gives_the_same_figures_and_others_do_not() -> None:
     trial = Trial(0.85, 1.0, 800, 3_000)
-    once, again = (auto_winner(trial, RULES["platform"], 25_000, 8) for _ in range(2))
+    once, again = (auto_winner(trial, RULES["auto_winner"], 25_000, 8) for _ in range(2))
     assert once == again
-    assert once != auto_winner(trial, RULES["platform"], 25_000, 9)
+    assert once != auto_winner(trial, RULES["auto_winner"], 25_000, 9)
 
 
 def test_too_few_samples_call_nobody() -> None:
@@ -94,7 +98,7 @@ def test_too_few_samples_call_nobody() -> None:
 
 def test_standard_errors_are_those_of_repeated_simulations() -> None:
     trial = Trial(0.85, 1.0, 1_000)
-    runs = [auto_winner(trial, RULES["platform"], 1_000, seed) for seed in range(60)]
+    runs = [auto_winner(trial, RULES["auto_winner"], 1_000, seed) for seed in range(60)]
     for name in COLUMNS:
         values = [value_of(getattr(run, name)) for run in runs]
         mean = sum(values) / len(values)
@@ -135,7 +139,7 @@ def reference(shared: Path) -> list[dict[str, str]]:
 
 def test_a_sample_of_reference_rows(shared: Path) -> None:
     table = reference(shared)
-    assert {row["rule"] for row in table} == set(ALIASES)
+    assert {row["rule"] for row in table} == set(ALIASES) - {"platform"}
     sample = [row for number, row in enumerate(table) if number % 23 == 0]
     for row in sample:
         assert not compare(row, 10_000), row
@@ -166,6 +170,32 @@ def test_the_command_answers_in_json(command: Command) -> None:
     assert command(*words, "--json").out == ended.out
     assert "treatment is called" in command(*words).out
     assert json.loads(command(*words, "--lift-pp", "0", "--json").out)["exaggeration"] is None
+
+
+def test_the_rules_of_an_experiment_are_known_by_their_names() -> None:
+    experiments = set(get_args(RuleName))
+    assert {rule_named(name).doc for name in experiments - {"cuped"}} == {
+        RULES[name].doc for name in experiments if name in RULES}
+    assert rule_named("platform") is rule_named("auto_winner")
+    with pytest.raises(BadInput, match="only `routesim experiment` knows"):
+        rule_named("cuped")
+    block = {"variants": {"a": 5_000, "b": 5_000}}
+    assert ExperimentBlock.model_validate(block | {"rule": "platform"}).rule == "auto_winner"
+    assert ExperimentBlock.model_validate(block | {"rule": "LD_OBF22_no_lift"}).rule == "obrien_fleming"
+
+
+def test_a_design_effect_makes_a_naive_rule_too_bold_and_a_robust_one_not() -> None:
+    trial = Trial(0.85, 0.0, 4_000, from_day=10, until_day=10, design_effects=(2.0,))
+    naive, robust = (auto_winner(trial, rule, 20_000, 3).p_any
+                     for rule in (RULES["fixed_horizon"], replace(RULES["fixed_horizon"], robust=True)))
+    assert abs(value_of(naive) - naive_false_positives(2.0)) < 3 * error_of(naive) + 0.001
+    assert abs(value_of(robust) - 0.05) < 3 * error_of(robust) + 0.001
+    # the guard goes by payments, of which 1,200 are in each arm
+    few = auto_winner(Trial(0.5, 40.0, 240, from_day=10, until_day=10, design_effects=(2.0,)), RULES["fixed_horizon"],
+                      200, 3)
+    assert value_of(few.p_treatment_wins) == 1.0
+    with pytest.raises(BadInput, match="one for each look"):
+        Trial(0.85, 0.0, 4_000, design_effects=(2.0,))
 
 
 @pytest.mark.parametrize(("fields", "unmet"), [

@@ -53,6 +53,7 @@ def run(experiment: Experiment, arrivals: list[float], **columns: object,
 def test_each_payment_meets_one_policy_which_alone_hears_of_it() -> None:
     router, a, b = run(Experiment("x", (split(5_000),), salt="s"), [float(i) for i in range(400)])
     assert len(router.assigned) == 400
+    assert not router._met  # nothing is kept of a payment that has ended
     for variant, policy in (("a", a), ("b", b)):
         mine = {who for who, each in router.assigned.items() if each.variant == variant}
         assert set(policy.asked) == set(policy.told) == mine

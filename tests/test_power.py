@@ -196,6 +196,10 @@ def test_the_command_answers_in_json(command: Command) -> None:
     assert 0.999 < told["mde_pp"] <= 1
     assert told["days"] == pytest.approx(2 * told["n_treatment"] / 2_000)
     assert [row["lift_pp"] for row in told["days_by_lift"]] == [0.25, 0.5, 1, 1.5, 2, 3]
+    exact = ("power", "--baseline", "0.5", "--lift-pp", "30", "--per-day", "10", "--method", "exact")
+    told = json.loads(command(*exact, "--json").out)
+    assert (told["method"], told["days_by_lift_method"]) == ("exact", "pooled")
+    assert "lift (pp), pooled" in command(*exact).out
 
 
 def test_the_command_answers_for_a_size_a_split_and_clusters(command: Command) -> None:
