@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -20,6 +18,7 @@ from routesim.scenarios.experiment_command import experiment
 from routesim.scenarios.export_command import export
 from routesim.scenarios.moments import known_timezone, parse_moment
 from routesim.scenarios.power_command import power
+from routesim.scenarios.progress import counting
 from routesim.sim.errors import BadInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -36,14 +35,6 @@ def _moment(text: str | None, option: str) -> datetime | None:
         raise BadInput(str(error), option) from None
 
 
-def _counting(what: str) -> tuple[Progress, Callable[[int, int], None]]:
-    progress = Progress(TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-                        TimeElapsedColumn(), console=err, transient=True,
-                        disable=not err.is_terminal)  # elsewhere it would leave an empty line
-    task = progress.add_task(what, total=None)
-    return progress, lambda done, todo: progress.update(task, completed=done, total=todo)
-
-
 @app.command()
 def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all that the demo makes")] = Path("demo"),
          ) -> None:
@@ -56,7 +47,7 @@ def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all tha
     out.rule("2. calibrate on the first four")
     calibrate(str(extract), model, until=SPLIT)
     out.rule("3. check the model on the fifth, which it has not seen")
-    progress, told = _counting("checking")
+    progress, told = counting(err, "checking")
     from routesim.scenarios.checking import run_check
 
     with progress:
@@ -127,7 +118,7 @@ def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
     """Does the model foretell this history? Exit 1 if not."""
     from routesim.scenarios.checking import run_check
 
-    progress, told = _counting("checking")
+    progress, told = counting(err, "checking")
     with progress:
         passed = run_check(model, source, profile, _moment(from_, "--from"), _moment(until, "--until"), out_dir,
                            workers, out, told)
@@ -150,7 +141,7 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
     check_replaceable(target)
     with err.status("reading the model and the trace"):
         prepared = prepare(loaded)
-    progress, told = _counting(loaded.scenario)
+    progress, told = counting(err, loaded.scenario)
     with progress:
         run_scenario(prepared, target, workers, told)
     _show(target)

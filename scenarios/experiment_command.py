@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from routesim.reports.words import number, percent
+from routesim.scenarios.progress import counting
 
 
 def experiment(
@@ -37,7 +36,7 @@ def experiment(
     for warning in manifest["warnings"]:
         if warning.startswith("experiment: "):
             err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-    progress, told = _counting(err, loaded.scenario)
+    progress, told = counting(err, loaded.scenario)
     with progress:
         run_experiment(trials, manifest, target, workers, told)
     figures = read_experiment(target).figures
@@ -45,13 +44,6 @@ def experiment(
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))
     else:
         _show(figures, target)
-
-
-def _counting(err: Console, what: str) -> tuple[Progress, Callable[[int, int], None]]:
-    progress = Progress(TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                        console=err, transient=True, disable=not err.is_terminal)
-    task = progress.add_task(what, total=None)
-    return progress, lambda done, todo: progress.update(task, completed=done, total=todo)
 
 
 def _show(figures: dict[str, Any], target: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from routesim.scenarios.progress import counting
 from routesim.sim.errors import BadInput, nearest
 
 FORMATS = ("parquet", "duckdb", "both")
@@ -26,12 +26,9 @@ def export(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="fold
     from routesim.reports.athia.export import export as write
 
     err = Console(stderr=True)
-    progress = Progress(TextColumn("[bold]exporting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                        console=err, transient=True, disable=not err.is_terminal)
-    task = progress.add_task("exporting", total=None)
+    progress, told = counting(err, "exporting")
     with progress:
-        rows = write(run_dir, out_dir, policy or (), form, experiment,  # type: ignore[arg-type]
-                     lambda done, todo: progress.update(task, completed=done, total=todo))
+        rows = write(run_dir, out_dir, policy or (), form, experiment, told)  # type: ignore[arg-type]
     out = Console()
     for name, count in rows.items():
         out.print(f"{name}: {count:,} rows", highlight=False)
