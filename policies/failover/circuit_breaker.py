@@ -9,7 +9,7 @@ from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import latest_answer, told
+from routesim.policies.failover.passing import pass_over, take_place
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
@@ -61,27 +61,13 @@ class BreakerFailover:
         """Pass over open circuits; the first whose rest is over, met before any closed one, is probed."""
         if not self._open:
             return Admission(ranked)
-        payment = view.payment
-        admitted: list[Choice] = []
-        is_probe = False
-        for choice in ranked:
-            circuit = self._open.get(self._scope(payment, choice.processor))
-            if circuit is None:
-                admitted.append(choice)
-            elif not admitted and self._may_probe(circuit, view, choice.processor):
-                admitted.append(choice)
-                is_probe = True
-        return told(ranked, admitted, CIRCUIT_OPEN, is_probe)
-
-    def _may_probe(self, circuit: _Open, view: View, processor: str) -> bool:
-        if view.now < circuit.until:
-            return False
-        if len(circuit.probes) >= self._probes:
-            circuit.probes = {name: latest for name, latest in circuit.probes.items() if latest >= view.now}
-            if len(circuit.probes) >= self._probes:
-                return False
-        circuit.probes[view.payment.payment_id] = latest_answer(view, processor)
-        return True
+        return pass_over(
+            ranked,
+            lambda processor: self._open.get(self._scope(view.payment, processor)),
+            lambda circuit, processor: view.now >= circuit.until
+            and take_place(circuit.probes, self._probes, view, processor),
+            CIRCUIT_OPEN,
+        )
 
     def observe(self, payment: Payment, answer: Answer) -> None:
         """Count a timeout, or hear a probe's answer."""

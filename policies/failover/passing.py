@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Choice, View
 
 ANSWER_GRACE_S = 1.0  # an attempt that has not answered this long after its timeout was never sent
+
+Shut = TypeVar("Shut")
 
 Failure = Literal["timeout", "unavailable", "declined"]
 Failures = Annotated[
@@ -39,6 +41,37 @@ def told(
         reason = why if isinstance(why, str) else why(choice.processor)
         reasons.append(f"{choice.processor}: {reason}")
     return Admission(left, "; ".join(reasons), "probe" if is_probe else "failover")
+
+
+def pass_over(
+    ranked: Sequence[Choice], shut: Callable[[str], Shut | None], may_probe: Callable[[Shut, str], bool], why: str
+) -> Admission:
+    """Pass over the processors for which ``shut`` gives a state; one that is met before any other left may be probed.
+
+    ``may_probe`` is asked with the state and the processor, and reserves the probe where it says yes.
+    """
+    left: list[Choice] = []
+    is_probe = False
+    for choice in ranked:
+        state = shut(choice.processor)
+        if state is None:
+            left.append(choice)
+        elif not left and may_probe(state, choice.processor):
+            left.append(choice)
+            is_probe = True
+    return told(ranked, left, why, is_probe)
+
+
+def take_place(taken: dict[str, float], places: int, view: View, processor: str) -> bool:
+    """Give the payment one of ``places``, if one is free. ``taken``: payment to when it must have been answered; whose
+    time has passed was never sent, and gives its place up."""
+    if len(taken) >= places:
+        for name in [name for name, latest in taken.items() if latest < view.now]:
+            del taken[name]
+        if len(taken) >= places:
+            return False
+    taken[view.payment.payment_id] = latest_answer(view, processor)
+    return True
 
 
 def latest_answer(view: View, processor: str) -> float:

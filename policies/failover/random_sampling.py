@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from routesim.policies.description import Description
-from routesim.policies.failover.passing import Failures, latest_answer, told
+from routesim.policies.failover.passing import Failures, latest_answer, pass_over
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
@@ -81,16 +81,12 @@ class RandomSamplingFailover:
         """Pass over what is down, but for the sample: a payment that meets it before any healthy one may probe it."""
         if not self._down:
             return Admission(ranked)
-        admitted: list[Choice] = []
-        is_probe = False
-        for choice in ranked:
-            down = self._down.get(self._scope(view.payment, choice.processor))
-            if down is None:
-                admitted.append(choice)
-            elif not admitted and self._probes(down, view, draw, choice.processor):
-                admitted.append(choice)
-                is_probe = True
-        return told(ranked, admitted, DOWN, is_probe)
+        return pass_over(
+            ranked,
+            lambda processor: self._down.get(self._scope(view.payment, processor)),
+            lambda down, processor: self._probes(down, view, draw, processor),
+            DOWN,
+        )
 
     def _probes(self, down: _Down, view: View, draw: Draw, processor: str) -> bool:
         if draw.uniform(f"sample {processor} {len(view.answers)}") >= down.share:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import Failures, latest_answer, told
+from routesim.policies.failover.passing import Failures, pass_over, take_place
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
@@ -116,27 +116,13 @@ class WindowBreakerFailover:
         """Pass over open circuits; a half-open one, met before any closed one, gets its trial calls."""
         if not self._open:
             return Admission(ranked)
-        admitted: list[Choice] = []
-        is_probe = False
-        for choice in ranked:
-            circuit = self._open.get(self._scope(view.payment, choice.processor))
-            if circuit is None:
-                admitted.append(choice)
-            elif not admitted and self._may_try(circuit, view, choice.processor):
-                admitted.append(choice)
-                is_probe = True
-        return told(ranked, admitted, CIRCUIT_OPEN, is_probe)
-
-    def _may_try(self, circuit: _Open, view: View, processor: str) -> bool:
-        if view.now < circuit.until:
-            return False
-        answered = len(circuit.trial.calls)
-        if answered + len(circuit.permits) >= self._half_open_calls:
-            circuit.permits = {name: latest for name, latest in circuit.permits.items() if latest >= view.now}
-            if answered + len(circuit.permits) >= self._half_open_calls:
-                return False
-        circuit.permits[view.payment.payment_id] = latest_answer(view, processor)
-        return True
+        return pass_over(
+            ranked,
+            lambda processor: self._open.get(self._scope(view.payment, processor)),
+            lambda circuit, processor: view.now >= circuit.until
+            and take_place(circuit.permits, self._half_open_calls - len(circuit.trial.calls), view, processor),
+            CIRCUIT_OPEN,
+        )
 
     def observe(self, payment: Payment, answer: Answer) -> None:
         """Count the answer in the window, or among the trial calls of a half-open circuit."""
