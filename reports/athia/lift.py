@@ -12,13 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from routesim.reports.athia.rows import run_id, simulated_id
+from routesim.reports.athia.rows import read_columns, run_id, simulated_id
 from routesim.reports.athia.tables import platform_tables
 from routesim.reports.experiment_folder import LOOKS, MARK
 from routesim.reports.experiment_rules import RULES
 from routesim.reports.run_folder import Run, only
 from routesim.sim.errors import BadInput
-from routesim.sim.files import read_table
 
 LIFT = "ATHIA_EXPERIMENT_LIFT"
 LOOKS_FILE = "looks.parquet"
@@ -85,7 +84,7 @@ def experiment_rows(folder: Path) -> Iterator[Row]:
     q - p ± 1.96 √(p (1 - p) / n + q (1 - q) / m). Raises BadInput where the folder holds no such thing.
     """
     name, variants = _experiment(folder / MARK)
-    looks = _looks(folder / LOOKS_FILE)
+    looks = read_columns(folder / LOOKS_FILE, LOOKS.names, "experiment")
     control = variants[0]
     own_id = simulated_id("experiment", hashlib.sha256((folder / MARK).read_bytes()).hexdigest())
     rows = (row for batch in looks.to_batches() for row in batch.to_pylist())
@@ -121,16 +120,6 @@ def _experiment(where: Path) -> tuple[str, list[str]]:
     except (ValueError, OSError, KeyError, TypeError):
         raise BadInput("not the figures of an experiment; run it again", str(where)) from None
     return name, variants
-
-
-def _looks(where: Path) -> pa.Table:
-    if not where.is_file():
-        raise BadInput("the file is missing; run the experiment again", str(where))
-    looks = read_table(where)
-    lacking = [name for name in LOOKS.names if name not in looks.column_names]
-    if lacking:
-        raise BadInput(f"the column {lacking[0]!r} is missing; run the experiment again", str(where))
-    return looks
 
 
 def _looked(row: Mapping[str, Any]) -> Row:

@@ -116,8 +116,8 @@ class Rows:
         connection = self._connection
         known = [self._run_id, part.policy, part.world, part.luck, self._timezone, DELIBERATE_DELAY_US]
         connection.register("part", pa.table([pa.array([value]) for value in known], schema=_PART))
-        connection.register("payments", _log(part.payments, PAYMENTS))
-        connection.register("attempts", _log(part.attempts, ATTEMPTS))
+        connection.register("payments", read_columns(part.payments, PAYMENTS.names, "scenario"))
+        connection.register("attempts", read_columns(part.attempts, ATTEMPTS.names, "scenario"))
         try:
             for query in self._prepare:
                 connection.execute(query)
@@ -136,11 +136,12 @@ class Rows:
             yield from pa.Table.from_batches([batch]).cast(table.schema).to_batches()
 
 
-def _log(path: Path, schema: pa.Schema) -> pa.Table:
+def read_columns(path: Path, names: list[str], again: str) -> pa.Table:
+    """These columns of a Parquet file. Raises BadInput where one is missing; ``again`` is what to run anew."""
     if not path.is_file():
-        raise BadInput("the file is missing; run the scenario again", str(path))
+        raise BadInput(f"the file is missing; run the {again} again", str(path))
     table = read_table(path)
-    lacking = [name for name in schema.names if name not in table.column_names]
+    lacking = [name for name in names if name not in table.column_names]
     if lacking:
-        raise BadInput(f"the column {lacking[0]!r} is missing; run the scenario again", str(path))
-    return table.select(schema.names)
+        raise BadInput(f"the column {lacking[0]!r} is missing; run the {again} again", str(path))
+    return table.select(names)
