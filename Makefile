@@ -26,7 +26,7 @@ benchmark: .venv/test/installed  ## the engine's speed, as a ratio to a plain Si
 
 # Strict editable mode lets the type checker follow the folders under their imported names; a file that is added
 # later is seen after the next install.
-.venv/test/installed: pyproject.toml $(wildcard */*.py) $(wildcard */*/*.py)
+.venv/test/installed: pyproject.toml $(wildcard */*.py) $(wildcard */*/*.py) $(wildcard */*/*/*.py)
 	test -x .venv/test/bin/python || $(PYTHON) -m venv .venv/test
 	.venv/test/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' --config-settings editable_mode=strict
 	touch $@

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from routesim.calibration.comebacks import fit_comebacks
-from routesim.calibration.history import History
-from routesim.calibration.issuer import FittedIssuer, fit_issuer
+from routesim.calibration.history.read import History
+from routesim.calibration.issuer.fit import FittedIssuer, fit_issuer
 from routesim.calibration.latency import FittedLatency, fit_latency
 from routesim.calibration.logged import first_choice_agreement, fit_logged
-from routesim.calibration.outage_process import FittedOutages, fit_outages
-from routesim.calibration.outages import Found, find_outages
+from routesim.calibration.outages.find import Found, find_outages
+from routesim.calibration.outages.process import FittedOutages, fit_outages
 from routesim.calibration.sequences import issuer_spoke, sequences
-from routesim.reports.support import Support
+from routesim.reports.metrics.support import Support
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_table
 from routesim.sim.log import AttemptLog

@@ -29,12 +29,12 @@ from routesim.policies.failover.window_breaker import WindowBreaker, WindowBreak
 from routesim.policies.logged import Logged, LoggedParameters, LoggedTables
 from routesim.policies.parts import Failover, Messenger, Retry, RetryAmong, Route
 from routesim.policies.retry.budget import Budget, BudgetedRetry
-from routesim.policies.retry.foresight import ForesightSource
 from routesim.policies.retry.ladder import Ladder, LadderRetry
 from routesim.policies.retry.predicted import Predicted, PredictedRetry
+from routesim.policies.retry.predictor import ForesightSource
 from routesim.policies.retry.reputation import Reputation, ReputationRetry
 from routesim.policies.retry.rules import RetryRule, RetryRules, RuleRetry
-from routesim.policies.routing import RouteRule, RouteRules, RuleRoute
+from routesim.policies.route.rules import RouteRule, RouteRules, RuleRoute
 from routesim.policies.vocabulary import Policy
 
 PartKind = Literal["route", "message", "retry", "failover"]

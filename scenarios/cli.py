@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from routesim.scenarios.experiment_command import experiment
-from routesim.scenarios.export_command import export
-from routesim.scenarios.moments import known_timezone, parse_moment
-from routesim.scenarios.power_command import power
-from routesim.scenarios.progress import counting
+from routesim.scenarios.commands.experiment import experiment
+from routesim.scenarios.commands.export import export
+from routesim.scenarios.commands.power import power
+from routesim.scenarios.commands.progress import counting
+from routesim.scenarios.document.moments import known_timezone, parse_moment
 from routesim.sim.errors import BadInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -39,7 +39,7 @@ def _moment(text: str | None, option: str) -> datetime | None:
 def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all that the demo makes")] = Path("demo"),
          ) -> None:
     """Made-up history → calibrate → check → run → report."""
-    from routesim.scenarios.demo import DAYS, PER_DAY, SPLIT, prepare_scenario
+    from routesim.scenarios.commands.demo import DAYS, PER_DAY, SPLIT, prepare_scenario
 
     extract, model = out_dir / "history", out_dir / "model"
     out.rule("1. a made-up history of five weeks")
@@ -48,7 +48,7 @@ def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all tha
     calibrate(str(extract), model, until=SPLIT)
     out.rule("3. check the model on the fifth, which it has not seen")
     progress, told = counting(err, "checking")
-    from routesim.scenarios.checking import run_check
+    from routesim.scenarios.commands.check import run_check
 
     with progress:
         passed = run_check(model, extract, None, _moment(SPLIT, "--from"), None, out_dir, None, out, told)
@@ -82,7 +82,7 @@ def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, a f
               ) -> None:
     """Fit a model, with its uncertainty, to a history."""
     from routesim.calibration.calibrate import calibrate as fit
-    from routesim.calibration.history import read_history
+    from routesim.calibration.history.read import read_history
     from routesim.sim.files import filling
 
     try:
@@ -116,7 +116,7 @@ def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
           out_dir: Annotated[Path | None, typer.Option("--out", help="folder for check.json and check.html")] = None,
           workers: Annotated[int | None, typer.Option(min=1)] = None) -> None:
     """Does the model foretell this history? Exit 1 if not."""
-    from routesim.scenarios.checking import run_check
+    from routesim.scenarios.commands.check import run_check
 
     progress, told = counting(err, "checking")
     with progress:
@@ -131,10 +131,10 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
         workers: Annotated[int | None, typer.Option(min=1, help="local processes; all cores if left out")] = None,
         overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None) -> None:
     """Run a scenario and write its report."""
-    from routesim.scenarios.loading import load_scenario
-    from routesim.scenarios.runner import prepare
-    from routesim.scenarios.runner import run as run_scenario
-    from routesim.scenarios.work_folder import check_replaceable
+    from routesim.scenarios.document.loading import load_scenario
+    from routesim.scenarios.running.runner import prepare
+    from routesim.scenarios.running.runner import run as run_scenario
+    from routesim.scenarios.running.work_folder import check_replaceable
 
     loaded = load_scenario(scenario, overrides or [])
     target = out_dir or Path("runs") / loaded.scenario
@@ -148,8 +148,8 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
 
 
 def _show(run_dir: Path) -> None:
-    from routesim.reports.run_folder import read
-    from routesim.reports.terminal import summary_table
+    from routesim.reports.pages.terminal import summary_table
+    from routesim.reports.run.folder import read
 
     out.print(summary_table(read(run_dir)))
     out.print(f"\n{run_dir / 'report.html'}", highlight=False, soft_wrap=True)
@@ -165,13 +165,13 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
     if other is None:
         if page is not None or as_json:
             raise BadInput("belongs to a comparison; name a second run's folder", "--json" if as_json else "--out")
-        from routesim.reports.page import render
+        from routesim.reports.pages.run import render
 
         render(run_dir)
         _show(run_dir)
         return
-    from routesim.reports.two_runs import read_two
-    from routesim.reports.two_runs_page import differences_table, render_two
+    from routesim.reports.pages.two_runs import differences_table, render_two
+    from routesim.reports.run.two_runs import read_two
 
     runs = read_two(run_dir, other)
     written = render_two(runs, page)

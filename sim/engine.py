@@ -25,8 +25,8 @@ from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.log import AttemptLog
 from routesim.sim.network_rules import Breach, Enforcement, ReattemptCounts
 from routesim.sim.outages import Outage
+from routesim.sim.processors import Station
 from routesim.sim.recorder import Recorder
-from routesim.sim.stations import Station
 from routesim.sim.trace import CHUNK, Trace
 
 RUN_OUT_S = 60 * 86_400.0  # after the last arrival, what still waits is given up and counted

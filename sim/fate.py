@@ -15,7 +15,7 @@ from routesim.sim.distributions import Distribution
 from routesim.sim.draws import Luck, uniform, uniforms
 from routesim.sim.issuer import IssuerDecisions, first_above, pick
 from routesim.sim.model import Latency
-from routesim.sim.stations import Station
+from routesim.sim.processors import Station
 from routesim.sim.trace import CHUNK, Trace
 
 NEVER = float("inf")

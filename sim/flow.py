@@ -10,7 +10,7 @@ from routesim.policies.vocabulary import Choice, Payment, View
 from routesim.sim.draws import Luck, uniform
 from routesim.sim.fate import Card, Fate
 from routesim.sim.network_rules import Breach
-from routesim.sim.stations import Station
+from routesim.sim.processors import Station
 
 
 class PolicyDraw:

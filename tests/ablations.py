@@ -17,12 +17,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from routesim.calibration import issuer
 from routesim.calibration.calibrate import Calibration, calibrate
-from routesim.calibration.design import WEAK_SD, TermSpec
-from routesim.calibration.foretell import foretell
-from routesim.calibration.history import History, read_history
-from routesim.calibration.outages import find_outages
+from routesim.calibration.check.predictions import foretell
+from routesim.calibration.history.read import History, read_history
+from routesim.calibration.issuer import fit as issuer
+from routesim.calibration.issuer.design import WEAK_SD, TermSpec
+from routesim.calibration.outages.find import find_outages
 from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.sim.model import CalibratedModel
 from routesim.sim.trace import Trace

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from routesim.reports.athia.tables import duckdb_ddl, platform_tables
-from routesim.scenarios.runner import run
+from routesim.scenarios.running.runner import run
 from tests.small import Small
 
 
 def logged_run(small: Small, folder: Path) -> Path:
     """A run in ``folder`` with the logs of 3 policies in 4 replications, without its page, which takes as long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("routesim.reports.page.render", lambda run_dir: None)
+        patch.setattr("routesim.reports.pages.run.render", lambda run_dir: None)
         return run(small.prepare(folder, "log=all"), folder / "run", workers=1)
 
 

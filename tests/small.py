@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import Prepared, prepare
-from routesim.scenarios.schema import Scenario
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.document.schema import Scenario
+from routesim.scenarios.running.runner import Prepared, prepare
 
 DAYS, PER_DAY, SEED = 6, 250, 7
 TIMEZONE = "America/Mexico_City"

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 import pyarrow.parquet as pq
 
-from routesim.calibration.profile import load_profile
+from routesim.calibration.history.profile import load_profile
 
 SECRET = "s3ntinel-Pa55word"
 

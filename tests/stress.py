@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import prepare, run
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.runner import prepare, run
 
 SCENARIOS = ("long_outage", "partial", "answers_91", "slow", "flapping", "joint_switch", "currency_scoped",
              "issuer_turns", "thundering_return")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from routesim.policies.assignment import (
+from routesim.policies.experiment.assignment import (
     BUCKETS,
     CACHE_S,
     Assignment,

@@ -12,11 +12,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from routesim.reports.auto_winner import ALIASES, RULES, Figure, Outcome, Trial, auto_winner, rule_named
-from routesim.reports.design_effects import naive_false_positives
-from routesim.reports.platform_rule import platform_verdict
-from routesim.reports.stopping import boundaries, crossing, equal_looks
-from routesim.scenarios.experiment_block import ExperimentBlock, RuleName
+from routesim.reports.statistics.auto_winner import ALIASES, RULES, Figure, Outcome, Trial, auto_winner, rule_named
+from routesim.reports.statistics.design_effects import naive_false_positives
+from routesim.reports.statistics.platform_rule import platform_verdict
+from routesim.reports.statistics.stopping import boundaries, crossing, equal_looks
+from routesim.scenarios.document.experiment_block import ExperimentBlock, RuleName
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
 

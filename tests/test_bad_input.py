@@ -21,8 +21,8 @@ import pytest
 
 from routesim.calibration import calibrate as calibrating
 from routesim.calibration.calibrate import Calibration
-from routesim.reports.support import Support
-from routesim.scenarios.runner import run
+from routesim.reports.metrics.support import Support
+from routesim.scenarios.running.runner import run
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table
 from routesim.sim.model import CalibratedModel

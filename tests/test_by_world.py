@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routesim.reports.by_world import by_world, chance, mean, ratio
+from routesim.reports.statistics.by_world import by_world, chance, mean, ratio
 
 
 def test_with_one_test_a_world_it_is_wilsons_interval() -> None:

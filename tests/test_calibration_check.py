@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-import routesim.calibration.check as examination
+import routesim.calibration.check.examine as examination
 from routesim.calibration.calibrate import calibrate
-from routesim.calibration.check import check
-from routesim.calibration.findings import FALSE_ALARM, Finding, Surprise, judge
-from routesim.calibration.foretell import foretell
-from routesim.calibration.history import History, read_history
+from routesim.calibration.check.examine import check
+from routesim.calibration.check.findings import FALSE_ALARM, Finding, Surprise, judge
+from routesim.calibration.check.predictions import foretell
+from routesim.calibration.history.read import History, read_history
 from routesim.calibration.made_up import make_history
-from routesim.calibration.outages import find_outages
+from routesim.calibration.outages.find import find_outages
 from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, Model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from routesim.calibration.foretell import foretell
-from routesim.calibration.issuer import fit_issuer
+from routesim.calibration.check.predictions import foretell
+from routesim.calibration.issuer.fit import fit_issuer
 from routesim.calibration.sequences import sequences
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Model, Processor, World

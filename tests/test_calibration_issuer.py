@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, special, stats
 
-from routesim.calibration.design import TermSpec, design
-from routesim.calibration.issuer import FittedIssuer, find_structure, fit_issuer
-from routesim.calibration.issuer_likelihood import IssuerLikelihood, Structure
+from routesim.calibration.issuer.design import TermSpec, design
+from routesim.calibration.issuer.fit import FittedIssuer, find_structure, fit_issuer
+from routesim.calibration.issuer.likelihood import IssuerLikelihood, Structure
 from routesim.calibration.sequences import Sequences
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Levels

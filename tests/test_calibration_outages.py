@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from routesim.calibration.calibrate import attempt_windows
-from routesim.calibration.history import read_history
-from routesim.calibration.outage_process import FittedOutages, fit_outages
-from routesim.calibration.outages import Found, find_outages, gaps_and_durations
+from routesim.calibration.history.read import read_history
+from routesim.calibration.outages.find import Found, find_outages, gaps_and_durations
+from routesim.calibration.outages.process import FittedOutages, fit_outages
 from routesim.sim.draws import Luck
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Model

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from routesim.calibration.latency import fit_latency
-from routesim.calibration.outage_process import DURATIONS, GAPS, fit_durations
+from routesim.calibration.outages.process import DURATIONS, GAPS, fit_durations
 from routesim.calibration.times import FAMILIES, build, fit_time, hessian
 from routesim.sim import distributions as d
 from tests.logs import attempt, log, payment

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from routesim.calibration.findings import Finding
+from routesim.calibration.check.findings import Finding
 from routesim.policies.listing import listing
-from routesim.scenarios import checking, cli, demo
-from routesim.scenarios.loading import load_scenario
+from routesim.scenarios import cli
+from routesim.scenarios.commands import check as checking
+from routesim.scenarios.commands import demo
+from routesim.scenarios.document.loading import load_scenario
 from tests.conftest import Command
 from tests.small import Small, contents
 
@@ -108,7 +110,7 @@ def test_an_interruption_ends_with_a_word(command: Command, small: Small, tmp_pa
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("routesim.scenarios.runner.prepare", interrupted)
+    monkeypatch.setattr("routesim.scenarios.running.runner.prepare", interrupted)
     ended = command("run", small.write(tmp_path), "--out", tmp_path / "run")
     assert ended.code == 130
     assert ended.err.startswith("interrupted")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from routesim.scenarios import experiment_run
+from routesim.scenarios.running import experiment_run
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
 from tests.small import EXPERIMENT, Small

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from routesim.reports.experiment_folder import LOOKS
-from routesim.scenarios import experiment_run
-from routesim.scenarios.experiment import Trials, _World
-from routesim.scenarios.experiment_run import prepare_experiment, run_experiment
-from routesim.scenarios.loading import load_scenario, resolved
+from routesim.reports.experiment.folder import LOOKS
+from routesim.scenarios.document.loading import load_scenario, resolved
+from routesim.scenarios.running import experiment_run
+from routesim.scenarios.running.experiment import Trials, _World
+from routesim.scenarios.running.experiment_run import prepare_experiment, run_experiment
 from tests.conftest import Command
 from tests.small import EXPERIMENT, Small, contents
 
@@ -121,7 +121,7 @@ def test_acting_gives_the_winner_all_that_comes_after(small: Small, tmp_path: Pa
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """Whom the rule calls on day 2 gets day 3; days 1 and 2 are as they were."""
     trials, _ = prepared(small, tmp_path, ONE, "experiment.act=true")
-    monkeypatch.setattr("routesim.reports.experiment_record.Record.decided", lambda self, rule: (2, "three_attempts"))
+    monkeypatch.setattr("routesim.reports.experiment.record.Record.decided", lambda self, rule: (2, "three_attempts"))
     runs: list[Any] = []
     run = _World.run
 
@@ -130,7 +130,7 @@ def test_acting_gives_the_winner_all_that_comes_after(small: Small, tmp_path: Pa
         return None, runs[-1]
 
     monkeypatch.setattr(_World, "run", spy)
-    monkeypatch.setattr("routesim.scenarios.experiment._labels", lambda *_: {})
+    monkeypatch.setattr("routesim.scenarios.running.experiment._labels", lambda *_: {})
     one = experiment_run.replicate_experiment(trials, 0, 5)
     dry, acted, _ = runs
     early = dry.age_days < 2

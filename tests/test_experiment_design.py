@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routesim.reports.design_effects import (
+from routesim.reports.statistics.design_effects import (
     Phase,
     cluster_effect,
     naive_false_positives,
@@ -18,8 +18,8 @@ from routesim.reports.design_effects import (
     retried_orders,
     retry_contamination,
 )
-from routesim.reports.power import Design, size
-from routesim.reports.precision import (
+from routesim.reports.statistics.power import Design, size
+from routesim.reports.statistics.precision import (
     autoregressive_factor,
     batch_means,
     common_numbers,
@@ -31,7 +31,7 @@ from routesim.reports.precision import (
     replications_for_half_width,
     welch_difference,
 )
-from routesim.reports.sample_ratio import payments_to_detect, sample_ratio, stale_share
+from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_ratio, stale_share
 from tests.test_power import near, rows
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from routesim.policies.assignment import Assignment, Experiment, Stage
-from routesim.policies.experiment import ExperimentPolicy
-from routesim.reports.design_effects import cluster_effect
-from routesim.reports.experiment import Outcomes, Plan, daily_looks, design_effect, outcomes
-from routesim.reports.experiment_record import Record, record
-from routesim.reports.experiment_rules import judge, lift_error
-from routesim.reports.operating import corrected, guards, operating, ramped, stale
-from routesim.reports.strata import Strata
+from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
+from routesim.policies.experiment.router import ExperimentPolicy
+from routesim.reports.experiment.looks import Outcomes, Plan, daily_looks, design_effect, outcomes
+from routesim.reports.experiment.operating import corrected, guards, operating, ramped, stale
+from routesim.reports.experiment.record import Record, record
+from routesim.reports.experiment.rules import judge, lift_error
+from routesim.reports.experiment.strata import Strata
+from routesim.reports.statistics.design_effects import cluster_effect
 from tests.worlds import START, InOrder, model_of, simulate, trace_of
 
 DAY_S = 86_400.0

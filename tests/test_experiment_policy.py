@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from routesim.policies.assignment import Assignment, Experiment, Stage
-from routesim.policies.experiment import ExperimentPolicy
+from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
+from routesim.policies.experiment.router import ExperimentPolicy
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from routesim.policies.assignment import Assignment, Experiment, Stage
-from routesim.policies.experiment import ExperimentPolicy
-from routesim.reports.auto_winner import Trial, auto_winner
-from routesim.reports.experiment import Outcomes, Plan, daily_looks, outcomes
-from routesim.reports.experiment_rules import DIRECT_RULES, judge, lift_error
-from routesim.reports.power import Design, power
+from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
+from routesim.policies.experiment.router import ExperimentPolicy
+from routesim.reports.experiment.looks import Outcomes, Plan, daily_looks, outcomes
+from routesim.reports.experiment.rules import DIRECT_RULES, judge, lift_error
+from routesim.reports.statistics.auto_winner import Trial, auto_winner
+from routesim.reports.statistics.power import Design, power
 from routesim.sim.model import Model
 from tests.worlds import START, InOrder, model_of, simulate, trace_of
 

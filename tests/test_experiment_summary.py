@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routesim.reports.design_effects import cluster_effect, naive_false_positives
-from routesim.reports.direct_chances import agreement, direct
-from routesim.reports.experiment import Outcomes, Plan
-from routesim.reports.experiment_advice import advice, chance_of, recommended
-from routesim.reports.experiment_record import Record, record
-from routesim.reports.experiment_rules import DIRECT_RULES
-from routesim.reports.experiment_summary import _sizes, summary
-from routesim.reports.operating import corrected, operating
-from routesim.reports.power import Design, arms, size
-from routesim.reports.stopping import boundaries, crossing
+from routesim.reports.experiment.advice import advice, chance_of, recommended
+from routesim.reports.experiment.direct_chances import agreement, direct
+from routesim.reports.experiment.looks import Outcomes, Plan
+from routesim.reports.experiment.operating import corrected, operating
+from routesim.reports.experiment.record import Record, record
+from routesim.reports.experiment.rules import DIRECT_RULES
+from routesim.reports.experiment.summary import _sizes, summary
+from routesim.reports.statistics.design_effects import cluster_effect, naive_false_positives
+from routesim.reports.statistics.power import Design, arms, size
+from routesim.reports.statistics.stopping import boundaries, crossing
 
 DAYS, PER_DAY, TESTS = 10, 400, 60
 PLAN = Plan(("old", "new"), DAYS, ((0.0, (5_000, 5_000)),))

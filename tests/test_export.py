@@ -15,8 +15,8 @@ import pytest
 from routesim.reports.athia.export import export
 from routesim.reports.athia.rows import FROM_LOG
 from routesim.reports.athia.tables import platform_tables
-from routesim.reports.columns import Columns
-from routesim.reports.metrics import waits_ms
+from routesim.reports.metrics.columns import Columns
+from routesim.reports.metrics.measure import waits_ms
 from routesim.sim.log import AttemptLog
 from tests.exports import loaded, logged_run, one
 from tests.logs import attempt, log, payment

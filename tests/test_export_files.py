@@ -16,8 +16,8 @@ from sqlglot import exp
 
 from routesim.reports.athia.export import DDL_FILE, DUCKDB_FILE, EXPORT_JSON, export
 from routesim.reports.athia.tables import ddl, duckdb_ddl, markdown, platform_tables
-from routesim.reports.experiment_folder import LOOKS
-from routesim.reports.experiment_rules import RULES
+from routesim.reports.experiment.folder import LOOKS
+from routesim.reports.experiment.rules import RULES
 from tests.conftest import Command
 from tests.exports import loaded, logged_run, one
 from tests.small import Small, contents

@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from routesim.calibration.foretell import foretell
-from routesim.calibration.issuer_likelihood import FINE_NODES
+from routesim.calibration.check.predictions import foretell
+from routesim.calibration.issuer.likelihood import FINE_NODES
 from routesim.calibration.sequences import sequences
 from routesim.policies.vocabulary import Answer, Payment
-from routesim.sim.foresight import ModelForesight
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Model, World
+from routesim.sim.predictor import ModelForesight
 from routesim.sim.trace import CHUNK, Trace, seconds
 from tests.worlds import InOrder, model_of, poisson_arrivals, simulate, trace_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from routesim.scenarios.demo import SCENARIO, gallery, prepare_scenario
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import prepare, run
+from routesim.scenarios.commands.demo import SCENARIO, gallery, prepare_scenario
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.runner import prepare, run
 from tests.small import Small
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios" / "gallery"

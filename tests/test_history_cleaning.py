@@ -9,7 +9,7 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
-from routesim.calibration.history import History, read_history
+from routesim.calibration.history.read import History, read_history
 from tests.extracts import Extract, two_payments
 
 

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 import sqlglot
 
-from routesim.calibration.dialect import compile_query
+from routesim.calibration.history.dialect import compile_query
 from routesim.sim.errors import BadInput
 
 ROW = """CREATE TABLE t AS SELECT

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from routesim.calibration.history import SKIPS, History, read_history
+from routesim.calibration.history.read import SKIPS, History, read_history
 from routesim.sim.log import ATTEMPTS, PAYMENTS, AttemptLog
 from tests.extracts import START, Extract, two_payments
 
@@ -168,8 +168,8 @@ def test_a_window_takes_whole_payments_by_arrival(tmp_path: Path) -> None:
 
 def test_times_in_another_zone(tmp_path: Path) -> None:
     folder = two_payments().write(tmp_path / "extract")
-    text = (Path(__file__).parents[1] / "calibration/profiles/payment_ml.yaml").read_text()
-    queries = Path(__file__).parents[1] / "calibration/queries/payment_ml"
+    text = (Path(__file__).parents[1] / "calibration/history/profiles/payment_ml.yaml").read_text()
+    queries = Path(__file__).parents[1] / "calibration/history/queries/payment_ml"
     (tmp_path / "payment_ml").symlink_to(queries)
     own = tmp_path / "own.yaml"
     own.write_text(text.replace("timezone: UTC", "timezone: America/Mexico_City"))

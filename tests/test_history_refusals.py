@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from routesim.calibration.history import read_history
+from routesim.calibration.history.read import read_history
 from routesim.sim.errors import BadInput
 from tests.extracts import START, Extract, two_payments, write_view
 
-PROFILES = Path(__file__).parents[1] / "calibration" / "profiles"
+PROFILES = Path(__file__).parents[1] / "calibration" / "history" / "profiles"
 
 
 def refusal(*arguments: object) -> str:

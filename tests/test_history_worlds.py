@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from routesim.calibration.history import History, read_history
+from routesim.calibration.history.read import History, read_history
 from tests.extracts import write_view
 
 

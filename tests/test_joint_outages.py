@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from routesim.calibration.joint_outages import CHANCE, shared_switches
-from routesim.calibration.outage_process import FittedOutages, fit_outages
-from routesim.calibration.outages import Found, find_outages
+from routesim.calibration.outages.find import Found, find_outages
+from routesim.calibration.outages.joint import CHANCE, shared_switches
+from routesim.calibration.outages.process import FittedOutages, fit_outages
 from routesim.sim.draws import Luck
 from routesim.sim.model import CalibratedModel
 from routesim.sim.outages import Outage, draw_outages

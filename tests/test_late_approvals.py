@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from routesim.policies.vocabulary import Choice, Send, Stop
-from routesim.reports.metrics import measure
+from routesim.reports.metrics.measure import measure
 from routesim.sim.outages import Outage
 from routesim.sim.trace import Trace
 from tests import logs

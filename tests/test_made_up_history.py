@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
-from routesim.calibration.history import read_history
+from routesim.calibration.history.read import read_history
 from routesim.calibration.made_up import DIRT, described_world, history, legacy_factory, make_history
 from routesim.policies.catalog import PolicyParts, build
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View

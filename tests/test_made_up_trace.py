@@ -14,7 +14,7 @@ from scipy import special
 from scipy.stats import poisson
 
 from routesim.calibration.made_up import described_traffic, described_world, legacy_factory, legacy_policy, make_trace
-from routesim.policies.routing import Split
+from routesim.policies.route.rules import Split
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine
 from routesim.sim.errors import BadInput

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routesim.policies.vocabulary import Choice, Fee, Send
-from routesim.reports.metrics import measure
+from routesim.reports.metrics.measure import measure
 from routesim.sim import network_rules as module
 from routesim.sim.engine import Simulated
 from routesim.sim.model import Code

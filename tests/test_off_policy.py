@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routesim.calibration import off_policy
-from routesim.calibration.cross_fit import cross_fit
-from routesim.calibration.history import read_history
-from routesim.calibration.off_policy import Bools, Decisions, Estimate, Floats, Ints, Overlap
-from routesim.reports.off_policy import alarms, judged
-from routesim.scenarios.cross_check import FirstChoices, cross_check, first_choices
-from routesim.scenarios.runner import run
-from routesim.scenarios.suppositions import supposed_processors
+from routesim.calibration.history.read import read_history
+from routesim.calibration.off_policy import estimators as off_policy
+from routesim.calibration.off_policy.cross_check import FirstChoices, first_choices
+from routesim.calibration.off_policy.cross_fit import cross_fit
+from routesim.calibration.off_policy.estimators import Bools, Decisions, Estimate, Floats, Ints, Overlap
+from routesim.reports.run.off_policy import alarms, judged
+from routesim.scenarios.running.runner import judge_by_history, run
+from routesim.scenarios.running.suppositions import supposed_processors
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Trace
 from tests.small import SCENARIO, Small
@@ -343,7 +343,7 @@ def test_the_check_goes_by_the_outcomes_that_history_logged(small: Small, tmp_pa
     attempts = history.log.attempts
     refused = attempts.set_column(attempts.schema.get_field_index("outcome"), "outcome",
                                   [["declined"] * attempts.num_rows])
-    told = cross_check(prepared.study, AttemptLog(history.log.payments, refused))
+    told = judge_by_history(prepared.study, AttemptLog(history.log.payments, refused))
     assert told["policies"]["elavon"]["estimates"]["DR"]["value"] == pytest.approx(0, abs=1e-9)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from routesim.calibration.calibrate import calibrate
-from routesim.calibration.history import read_history
-from routesim.reports.intervals import interval
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import prepare, run
+from routesim.calibration.history.read import read_history
+from routesim.reports.statistics.intervals import interval
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.runner import prepare, run
 from routesim.sim.files import read_table
 from tests.conftest import SHARED
 

@@ -15,15 +15,16 @@ import pyarrow as pa
 import pytest
 
 from routesim.policies.catalog import build
-from routesim.reports import page, run_folder
-from routesim.reports.comparison import Comparison
-from routesim.reports.metrics import FIGURES, Measured, measure
-from routesim.reports.outage_costs import Cost, Lived, cost_rows, costs_table, lived, summary
-from routesim.reports.outage_section import cost_tables, span, timeline_picture
-from routesim.reports.shut_out import passed_over
-from routesim.reports.struck import Struck, struck
-from routesim.reports.timeline import TIMELINE, chosen, timeline
-from routesim.scenarios.replicate import replicate
+from routesim.reports.metrics.measure import FIGURES, Measured, measure
+from routesim.reports.outages.costs import Cost, Lived, cost_rows, costs_table, lived, summary
+from routesim.reports.outages.hits import Struck, struck
+from routesim.reports.outages.shut_out import passed_over
+from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
+from routesim.reports.pages import run as page
+from routesim.reports.pages.outage_section import cost_tables, span, timeline_picture
+from routesim.reports.run import folder as run_folder
+from routesim.reports.run.comparison import Comparison
+from routesim.scenarios.running.replicate import replicate
 from routesim.sim.log import AttemptLog
 from routesim.sim.outages import Outage
 from tests.logs import START, attempt, log, outages, payment

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routesim.reports.metrics import measure
-from routesim.scenarios.loading import load_scenario, resolved
-from routesim.scenarios.replicate import Study, replicate
-from routesim.scenarios.suppositions import in_words, supposed
+from routesim.reports.metrics.measure import measure
+from routesim.scenarios.document.loading import load_scenario, resolved
+from routesim.scenarios.running.replicate import Study, replicate
+from routesim.scenarios.running.suppositions import in_words, supposed
 from routesim.sim.customers import Customers, Patience
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, World

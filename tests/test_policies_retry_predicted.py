@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from routesim.policies.catalog import build
 from routesim.policies.retry.predicted import Predicted
 from routesim.policies.vocabulary import Answer, Fee, Payment, Policy, Send, Stop, Terms, Wait
-from routesim.sim.foresight import ModelForesight
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import World
+from routesim.sim.predictor import ModelForesight
 from tests.policy_world import ARRIVED_AT, AnyDescription, Luck, answer, names, payment, view
 from tests.worlds import model_of, poisson_arrivals, simulate, trace_of
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.replicate import Replication, replicate
-from routesim.scenarios.runner import prepare
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.replicate import Replication, replicate
+from routesim.scenarios.running.runner import prepare
 from routesim.sim.errors import BadInput
 from tests.small import SCENARIO, Small
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from routesim.policies.routing import RouteRule
+from routesim.policies.route.rules import RouteRule
 from routesim.policies.vocabulary import Fee, Send, Stop, Terms
 from tests.policy_world import Luck, chain, names, payment, policy, view
 

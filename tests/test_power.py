@@ -17,11 +17,11 @@ from statsmodels.stats.proportion import (
     samplesize_proportions_2indep_onetail,
 )
 
-from routesim.reports.design_effects import Phase, cluster_effect, ramped_lift
-from routesim.reports.exact_power import exact_power, least_size
-from routesim.reports.power import METHODS, Design, arms, mde, power, ratio_of_split, size
-from routesim.reports.precision import batch_means, common_numbers, mean_of, replications_for_half_width
-from routesim.reports.sample_ratio import payments_to_detect, sample_ratio
+from routesim.reports.statistics.design_effects import Phase, cluster_effect, ramped_lift
+from routesim.reports.statistics.exact_power import exact_power, least_size
+from routesim.reports.statistics.power import METHODS, Design, arms, mde, power, ratio_of_split, size
+from routesim.reports.statistics.precision import batch_means, common_numbers, mean_of, replications_for_half_width
+from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_ratio
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
 

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pytest
 
 from routesim.calibration import calibrate as calibration
-from routesim.calibration.check import check
-from routesim.calibration.history import History, read_history
+from routesim.calibration.check.examine import check
+from routesim.calibration.history.read import History, read_history
 from routesim.scenarios.cli import calibrate
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import prepare, run
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.runner import prepare, run
 from routesim.sim.draws import identities, key, uniforms
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from routesim.calibration import check as examination
-from routesim.calibration.findings import Surprise, judge
+from routesim.calibration.check import examine as examination
+from routesim.calibration.check.findings import Surprise, judge
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     options = ["-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
     installed = any(e.name == "routesim" for e in entry_points(group="pytest11"))
-    plugin = [] if installed else ["-p", "routesim.calibration.pytest_plugin"]
+    plugin = [] if installed else ["-p", "routesim.calibration.check.pytest_plugin"]
     return subprocess.run([sys.executable, "-m", "pytest", *plugin, *options, *arguments, str(folder)], cwd=folder,
                           check=False, capture_output=True, text=True)
 
@@ -37,11 +37,12 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 def test_a_figure_that_is_not_foretold_fails_by_name(tmp_path: Path) -> None:
     """The examination itself is tested elsewhere; here it is replaced, in the other process, by two known findings."""
     (tmp_path / "conftest.py").write_text(
-        "from routesim.calibration import check, history, findings\n"
+        "from routesim.calibration.check import examine, findings\n"
+        "from routesim.calibration.history import read\n"
         "from routesim.sim import model\n"
         "model.CalibratedModel.load = classmethod(lambda cls, path: None)\n"
-        "history.read_history = lambda *a: None\n"
-        "check.check = lambda *a: findings.judge([findings.Surprise('latency p95 ms at A', 900, 700, 10, 1e-9),\n"
+        "read.read_history = lambda *a: None\n"
+        "examine.check = lambda *a: findings.judge([findings.Surprise('latency p95 ms at A', 900, 700, 10, 1e-9),\n"
         "                                         findings.Surprise('replay: approval rate', .8, .8, .01, .9)])\n",
         encoding="utf-8")
     (tmp_path / "test_own.py").write_text("def test_own(): pass\n", encoding="utf-8")

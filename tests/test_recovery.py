@@ -15,12 +15,12 @@ import pytest
 from scipy import special, stats
 
 from routesim.calibration.calibrate import calibrate
-from routesim.calibration.history import History, Quarantine
+from routesim.calibration.history.profile import CodeMeaning
+from routesim.calibration.history.read import History, Quarantine
 from routesim.calibration.made_up import described_world, legacy_factory, make_trace
-from routesim.calibration.profile import CodeMeaning
 from routesim.policies.catalog import build
 from routesim.policies.vocabulary import Policy
-from routesim.reports.intervals import interval
+from routesim.reports.statistics.intervals import interval
 from routesim.sim.draws import Luck
 from routesim.sim.engine import RUN_OUT_S, Engine
 from routesim.sim.issuer import IssuerDecisions

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from routesim.reports.intervals import Interval, Method, interval, tidy
+from routesim.reports.statistics.intervals import Interval, Method, interval, tidy
 
 RUNS = 2_000
 TRUTH = 10.0

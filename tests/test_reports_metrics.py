@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports.columns import Columns
-from routesim.reports.metrics import FIGURES, measure
+from routesim.reports.metrics.columns import Columns
+from routesim.reports.metrics.measure import FIGURES, measure
 from routesim.sim.log import AttemptLog
 from tests.logs import attempt, log, outages, payment
 

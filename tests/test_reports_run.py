@@ -19,12 +19,14 @@ import pytest
 from rich.console import Console
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports import figures, page, run_folder
-from routesim.reports.comparison import Comparison
-from routesim.reports.live_test import live_test
-from routesim.reports.metrics import Measured, measure
-from routesim.reports.retry_section import late_retries, retry_rows
-from routesim.reports.terminal import summary_table
+from routesim.reports.metrics.measure import Measured, measure
+from routesim.reports.pages import pictures as figures
+from routesim.reports.pages import run as page
+from routesim.reports.pages.retry_section import late_retries, retry_rows
+from routesim.reports.pages.terminal import summary_table
+from routesim.reports.run import folder as run_folder
+from routesim.reports.run.comparison import Comparison
+from routesim.reports.statistics.live_test import live_test
 from routesim.sim.errors import BadInput
 from tests.logs import at, attempt, log, outages, payment
 

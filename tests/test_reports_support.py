@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from routesim.reports.metrics import measure
-from routesim.reports.support import CELL, Support, cells
+from routesim.reports.metrics.measure import measure
+from routesim.reports.metrics.support import CELL, Support, cells
 from routesim.sim.log import AttemptLog
 from tests.logs import attempt, log, outages, payment
 

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from routesim.calibration.history import SKIPS, read_history
-from routesim.calibration.outages import Found, find_outages
-from routesim.calibration.profile import load_profile
-from routesim.calibration.router_skips import (
+from routesim.calibration.history.profile import load_profile
+from routesim.calibration.history.read import SKIPS, read_history
+from routesim.calibration.history.router_skips import (
     SHUT_RATIO,
     means_unhealthy,
     router_rest_s,
     shut_evidence,
     skip_times,
 )
+from routesim.calibration.outages.find import Found, find_outages
 from routesim.policies.failover.circuit_breaker import CIRCUIT_OPEN
 from routesim.sim.log import AttemptLog
 from routesim.sim.outages import Outage

@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from routesim.calibration.history import read_history
-from routesim.calibration.outages import find_outages
-from routesim.reports.run_folder import read
-from routesim.scenarios import runner
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.replicate import Replication, Study, replicate
-from routesim.scenarios.runner import Prepared, prepare, run
-from routesim.scenarios.work_folder import check_replaceable
+from routesim.calibration.history.read import read_history
+from routesim.calibration.outages.find import find_outages
+from routesim.reports.run.folder import read
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running import runner
+from routesim.scenarios.running.replicate import Replication, Study, replicate
+from routesim.scenarios.running.runner import Prepared, prepare, run
+from routesim.scenarios.running.work_folder import check_replaceable
 from routesim.sim.errors import BadInput
 from tests.small import Small, contents
 
@@ -47,7 +47,7 @@ def done(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no page, which takes as long as all else of a small run."""
-    monkeypatch.setattr("routesim.reports.page.render", lambda run_dir: None)
+    monkeypatch.setattr("routesim.reports.pages.run.render", lambda run_dir: None)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def error_pp(run_dir: Path, lucks: int) -> float:
 @pytest.fixture(scope="module")
 def all_five(varied: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("routesim.reports.page.render", lambda run_dir: None)
+        patch.setattr("routesim.reports.pages.run.render", lambda run_dir: None)
         yield run(varied(ADAPTIVE % 1e-9, "log=none"), tmp_path_factory.mktemp("adaptive") / "run", workers=1)
 
 

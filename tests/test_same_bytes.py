@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from routesim.scenarios.runner import Prepared, run
+from routesim.scenarios.running.runner import Prepared, run
 from routesim.sim.files import read_table
 from tests.small import SCENARIO, Small, contents
 

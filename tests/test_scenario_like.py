@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from routesim.scenarios.loading import load_scenario, resolved
+from routesim.scenarios.document.loading import load_scenario, resolved
 from routesim.sim.errors import BadInput
 
 BASE = """\

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routesim.policies.vocabulary import Wait
-from routesim.scenarios.loading import load_scenario, policy_factories, resolved
-from routesim.scenarios.schema import AdaptiveLuck, Replications, Scenario
-from routesim.scenarios.yaml_reader import parse_yaml
+from routesim.scenarios.document.loading import load_scenario, policy_factories, resolved
+from routesim.scenarios.document.schema import AdaptiveLuck, Replications, Scenario
+from routesim.scenarios.document.yaml_reader import parse_yaml
 from routesim.sim.errors import BadInput
 from tests.policy_world import ARRIVED_AT, Luck, answer, names, payment, view
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routesim.scenarios.yaml_reader import parse_yaml, plain_scalar, read_yaml
+from routesim.scenarios.document.yaml_reader import parse_yaml, plain_scalar, read_yaml
 from routesim.sim.errors import BadInput
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from routesim.calibration.history import History, read_history
+from routesim.calibration.history.profile import QUERIES, load_profile
+from routesim.calibration.history.read import History, read_history
+from routesim.calibration.history.snowflake import Snowflake
 from routesim.calibration.made_up import make_history
-from routesim.calibration.profile import QUERIES, load_profile
-from routesim.calibration.snowflake import Snowflake
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.runner import prepare
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.running.runner import prepare
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel
 from tests.conftest import Command

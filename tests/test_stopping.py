@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from routesim.reports.stopping import always_valid, boundaries, crossing, equal_looks
-from routesim.reports.winners_curse import many_looks, single_look
+from routesim.reports.statistics.stopping import always_valid, boundaries, crossing, equal_looks
+from routesim.reports.statistics.winners_curse import many_looks, single_look
 from routesim.sim.errors import BadInput
 
 FIFTHS = [0.2, 0.4, 0.6, 0.8, 1.0]

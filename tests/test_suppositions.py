@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from routesim.scenarios.loading import load_scenario
-from routesim.scenarios.schema import Scenario
-from routesim.scenarios.suppositions import in_words, outages_of, supposed, traffic
+from routesim.scenarios.document.loading import load_scenario
+from routesim.scenarios.document.schema import Scenario
+from routesim.scenarios.running.suppositions import in_words, outages_of, supposed, traffic
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine
 from routesim.sim.errors import BadInput

@@ -17,13 +17,13 @@ import pytest
 from scipy import stats
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports import run_folder
-from routesim.reports.comparison import Comparison
-from routesim.reports.intervals import Interval, interval
-from routesim.reports.metrics import FIGURES, Measured, measure
-from routesim.reports.two_runs import independent, paired, read_two
-from routesim.reports.two_runs_page import html, page_path, row
-from routesim.reports.what_differs import differing
+from routesim.reports.metrics.measure import FIGURES, Measured, measure
+from routesim.reports.pages.two_runs import html, page_path, row
+from routesim.reports.run import folder as run_folder
+from routesim.reports.run.comparison import Comparison
+from routesim.reports.run.two_runs import independent, paired, read_two
+from routesim.reports.run.what_differs import differing
+from routesim.reports.statistics.intervals import Interval, interval
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
 from tests.logs import attempt, log, payment
@@ -50,7 +50,7 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    from routesim.scenarios.runner import run
+    from routesim.scenarios.running.runner import run
 
     folder = tmp_path_factory.mktemp("two_runs")
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from routesim.policies.catalog import PolicyParts
 from routesim.policies.conditions import compile_when
-from routesim.policies.routing import LoggedFirst, RouteRule, RouteRules, Split
+from routesim.policies.route.rules import LoggedFirst, RouteRule, RouteRules, Split
 
 _STATUS = {"STATUS": "active", "TRIGGER_": "payment", "IGNORE_NEXT_RULES": "true"}
 

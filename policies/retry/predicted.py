@@ -21,7 +21,7 @@ from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
 from routesim.policies.parts import Plan
-from routesim.policies.retry.foresight import Foresight, ForesightSource, Outlook
+from routesim.policies.retry.predictor import Foresight, ForesightSource, Outlook
 from routesim.policies.retry.rules import AFTER, After, RetryRule, RetryRules, RuleRetry, compile_after
 from routesim.policies.vocabulary import Choice, Draw, Payment, Terms, View
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from routesim.reports.athia.lift import LIFT, Row, comparison_rows, experiment_rows, lift_batches
 from routesim.reports.athia.rows import Part, Rows, chosen_policies, parts, run_id
 from routesim.reports.athia.tables import ddl, duckdb_ddl, platform_tables
-from routesim.reports.experiment_folder import MARK
-from routesim.reports.run_folder import Run, read
+from routesim.reports.experiment.folder import MARK
+from routesim.reports.run.folder import Run, read
 from routesim.sim.errors import BadInput
 from routesim.sim.files import filling
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from routesim.reports.athia.rows import read_columns, run_id, simulated_id
 from routesim.reports.athia.tables import platform_tables
-from routesim.reports.experiment_folder import LOOKS, MARK
-from routesim.reports.experiment_rules import RULES
-from routesim.reports.run_folder import Run, only
+from routesim.reports.experiment.folder import LOOKS, MARK
+from routesim.reports.experiment.rules import RULES
+from routesim.reports.run.folder import Run, only
 from routesim.sim.errors import BadInput
 
 LIFT = "ATHIA_EXPERIMENT_LIFT"

@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from routesim.reports.athia.tables import HERE, platform_tables
-from routesim.reports.metrics import DELIBERATE_DELAY_US
-from routesim.reports.run_folder import Run
+from routesim.reports.metrics.measure import DELIBERATE_DELAY_US
+from routesim.reports.run.folder import Run
 from routesim.sim.errors import BadInput, nearest
 from routesim.sim.files import read_table
 from routesim.sim.log import ATTEMPTS, PAYMENTS

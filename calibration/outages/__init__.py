@@ -1,0 +1,1 @@
+"""Outages found in history, and the processes that bring them."""

@@ -1,0 +1,89 @@
+"""The part of an experiment's folder that reports write and read back: experiment.json and looks.parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.record import Record
+from routesim.reports.experiment.rules import RULES
+from routesim.sim.errors import BadInput
+
+MARK = "experiment.json"
+_INT, _REAL, _TEXT = pa.int64(), pa.float64(), pa.string()
+
+
+def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"doc": doc})
+
+
+LOOKS = pa.schema([
+    _field("setting", _TEXT, "truth: each variant has its own policy; alike: all have the control's"),
+    _field("replication", _INT, "a number for each world and luck"),
+    _field("world", _INT, "draw of the model"),
+    _field("luck", _INT, "draw of luck in it"),
+    _field("day", _INT, "the look comes at the end of this day, 1 the first"),
+    _field("variant", _TEXT, "control first"),
+    _field("n", _INT, "payments that count by then"),
+    _field("approvals", _INT, "of those, approved by then"),
+    _field("p95_ms", _REAL, "95th percentile of the wait, ms"),
+    _field("revenue_usd", _REAL, "amount approved by then, USD"),
+    _field("lift_pp", _REAL, "against the control, pp; null for the control"),
+    _field("p_value", _REAL, "of the pooled two-sided z test against the control; null for the control"),
+    _field("design_effect", _REAL, "variance of the lift, as units are bucketed, over that of independent "
+                                   "payments; null for the control"),
+    _field("sample_ratio_p", _REAL, "p-value of the variants' shares against those promised"),
+    _field("unmet", _TEXT, "what keeps the platform's rule from calling; null for the control, or where nothing does"),
+    *(_field(f"verdict_{rule}", _TEXT, f"whom the rule calls at this look: {doc}") for rule, doc in RULES.items()),
+])
+
+
+def looks_table(plan: Plan, tests: Sequence[tuple[int, int, Mapping[str, Record]]]) -> pa.Table:
+    """Every look of every test, by (world, luck, setting to record), a row a variant."""
+    columns: dict[str, list[Any]] = {name: [] for name in LOOKS.names}
+    for number, (world, luck, settings) in enumerate(tests):
+        for setting, test in settings.items():
+            for i, look in enumerate(test.looks):
+                for variant, name in enumerate(plan.variants):
+                    row = {
+                        "setting": setting, "replication": number, "world": world, "luck": luck, "day": look.day,
+                        "variant": name, "n": look.n[variant], "approvals": look.approvals[variant],
+                        "p95_ms": look.p95_ms[variant], "revenue_usd": look.revenue_usd[variant],
+                        "lift_pp": look.lift_pp(variant) if variant else None,
+                        "p_value": test.p_values[variant - 1][i] if variant else None,
+                        "design_effect": look.effect(variant) if variant else None,
+                        "sample_ratio_p": look.srm_p,
+                        "unmet": ("; ".join(test.unmet[variant - 1][i]) or None) if variant else None,
+                        **{f"verdict_{rule}": test.calls[rule][i] for rule in RULES},
+                    }
+                    for column, value in row.items():
+                        columns[column].append(value)
+    return pa.table(columns, schema=LOOKS)
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """What the page is made of."""
+
+    figures: dict[str, Any]
+    manifest: dict[str, Any]
+    scenario_text: str
+
+
+def read_experiment(folder: Path) -> ExperimentFolder:
+    """Read an experiment's folder. Raises BadInput where it is none."""
+    if not (folder / MARK).is_file():
+        raise BadInput(f"not the folder of an experiment: it holds no {MARK}", str(folder))
+    try:
+        figures = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        text = (folder / "scenario.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"not readable ({error}); run the experiment again", str(folder)) from None
+    return ExperimentFolder(figures, manifest, text)

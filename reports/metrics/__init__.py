@@ -1,0 +1,1 @@
+"""Attempt log → figures: the columns they are computed from, the formulas, and the tallies that add."""

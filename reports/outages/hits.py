@@ -1,0 +1,63 @@
+"""The outages of one replication beside the attempts of a log: which attempt each of them touched."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from routesim.reports.metrics.columns import OUTCOMES, REFUSED, TIMEOUT, UNAVAILABLE, Bools, Ints, encode, numbers
+from routesim.sim.log import AttemptLog
+from routesim.sim.outages import Outage
+
+OutageKey = tuple[str, str, float, float]
+"""Processor, kind, start and end (s since 1970 UTC)."""
+
+
+NAMES = pa.list_(pa.field("element", pa.string()))
+"""Several processors in a table: the type that Parquet gives back, so that what was read equals what was written."""
+
+
+@dataclass(frozen=True)
+class Struck:
+    """One outage of one or several processors, µs since 1970 UTC."""
+
+    processors: tuple[str, ...]
+    kind: str
+    start_us: int
+    end_us: int
+    added: bool
+
+
+def struck(outages: Iterable[Outage], added: Collection[OutageKey] = ()) -> list[Struck]:
+    """The outages in order of start; those of several processors with kind, start and end in common are one."""
+    together: dict[tuple[int, int, str, bool], set[str]] = defaultdict(set)
+    for each in outages:
+        is_added = (each.processor, each.kind, each.start, each.end) in added
+        together[round(each.start * 1e6), round(each.end * 1e6), each.kind, is_added].add(each.processor)
+    return [Struck(tuple(sorted(who)), kind, start, end, is_added)
+            for (start, end, kind, is_added), who in sorted(together.items())]
+
+
+class Attempts:
+    """The attempts of a log in order of answer: when, where, and whether each was lost."""
+
+    def __init__(self, log: AttemptLog) -> None:
+        attempts = log.attempts
+        self.sent_us, self.answered_us = numbers(attempts["sent_at"]), numbers(attempts["answered_at"])
+        self._longest_us = int((self.answered_us - self.sent_us).max(initial=0))
+        self._processor = attempts["processor"]
+        outcome = encode(attempts["outcome"], OUTCOMES)
+        self.lost: Bools = (outcome == TIMEOUT) | (outcome == UNAVAILABLE)
+        self._refused = outcome == REFUSED
+
+    def touched(self, outage: Struck) -> Ints:
+        """Positions of the attempts that were in flight at an ill processor during the outage."""
+        low = int(np.searchsorted(self.answered_us, outage.start_us, side="right"))
+        high = int(np.searchsorted(self.answered_us, outage.end_us + self._longest_us, side="right"))
+        part = slice(low, high)
+        ill = encode(self._processor.slice(low, high - low), outage.processors) >= 0
+        return low + np.flatnonzero(ill & (self.sent_us[part] < outage.end_us) & ~self._refused[part])

@@ -1,0 +1,99 @@
+"""An experiment's page: one self-contained HTML file, from what the experiment's folder holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from routesim.reports.experiment.advice import NAMES, best
+from routesim.reports.experiment.folder import ExperimentFolder, read_experiment
+from routesim.reports.experiment.rules import RULES
+from routesim.reports.pages.experiment_pictures import days_picture, power_picture
+from routesim.reports.pages.run import data_uri, facts, unbroken
+from routesim.reports.run.folder import write_bytes
+from routesim.reports.words import number, percent, signed
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_GUARDS = {"samples": "1,000 samples a variant", "lift": "at least 1 pp", "latency": "latency worse by 10 % at most",
+           "revenue": "revenue lower by 5 % at most"}
+
+
+def html(folder: ExperimentFolder) -> str:
+    """The page as text."""
+    figures, manifest = folder.figures, folder.manifest
+    control, *treatments = figures["variants"]
+    name = best([control, *treatments], figures)
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "signed": signed, "percent": percent, "unbroken": unbroken,
+                            "spread": _spread, "pm": _pm}
+    pictures = [days_picture(figures), *(power_picture(figures, each) for each in treatments)]
+    return environment.get_template("experiment.html").render(
+        figures=figures, control=control, treatments=treatments, best=name, names=NAMES, docs=RULES,
+        headline=headline(figures, control, name), rows=_rules(figures, [*treatments, control]), guards=_GUARDS,
+        count=figures["replications"]["worlds"] * figures["replications"]["luck"],
+        sizes=[(each, figures["sizes"][each]) for each in treatments], days=_days,
+        pictures=[(picture, data_uri(picture)) for picture in pictures],
+        apart=[(setting, row) for setting, rows in figures["direct"].get("agreement", {}).items() for row in rows
+               if not row["agrees"]],
+        warnings=manifest.get("warnings", []), assumed=manifest.get("assumed", []), model=facts(manifest, "model"),
+        trace=facts(manifest, "trace"), versions=facts(manifest, "versions") + facts(manifest, "hashes"),
+        scenario_text=folder.scenario_text)
+
+
+def headline(figures: Mapping[str, Any], control: str, name: str) -> str:
+    """The answer in a sentence."""
+    lift, days = figures["lift_pp"][name], figures["experiment"]["days"]
+    expected = figures["sizes"][name]["expected"]
+    if lift["high"] is not None and lift["high"] < 0:
+        return f"{name} is {number(-lift['value'], 2)} pp worse than {control}: there is nothing to prove live."
+    if lift["low"] is None or lift["low"] <= 0 or expected is None:
+        return f"No variant is shown to be better than {control}: there is no lift yet that a live test could prove."
+    needed = math.ceil(expected["days"])
+    return (f"{name} is {number(lift['value'], 2)} pp better than {control}; a live test would prove it in "
+            f"{number(needed)} {'day' if needed == 1 else 'days'}"
+            + ("." if needed <= days else f", which is more than the {days} of this one."))
+
+
+def _rules(figures: Mapping[str, Any], order: list[str]) -> list[dict[str, Any]]:
+    """A row for each rule: chances from the full simulator, and beside them those of independent payments."""
+    direct = figures["direct"]
+    rows = []
+    for rule in RULES:
+        truth, alike = figures["rules"]["truth"][rule], figures["rules"]["alike"][rule]
+        quick = {setting: direct.get(setting, {}).get(rule) for setting in ("truth", "alike")}
+        rows.append({
+            "rule": rule,
+            "wins": [(truth["p_wins"][name], quick["truth"] and quick["truth"]["p_wins"].get(name)) for name in order],
+            "false": (alike["p_any"], quick["alike"] and quick["alike"]["p_any"]),
+            "day": truth["mean_day_if_called"], "lift": truth["mean_lift_if_treatment_wins_pp"],
+            "exaggeration": truth["exaggeration"],
+        })
+    return rows
+
+
+def _spread(found: Mapping[str, Any], digits: int = 1) -> str:
+    """A chance's interval."""
+    if found["low"] is None:
+        return ""
+    return f"{number(100 * found['low'], digits)} to {number(100 * found['high'], digits)} %"
+
+
+def _pm(found: Mapping[str, Any], digits: int = 2) -> str:
+    """A mean's standard error."""
+    return "" if found["standard_error"] is None else f"± {number(found['standard_error'], digits)}"
+
+
+def _days(days: float) -> str:
+    return number(math.ceil(days))
+
+
+def render_experiment(folder: Path) -> Path:
+    """Write ``report.html`` into an experiment's folder. Raises BadInput where it is none."""
+    path = folder / "report.html"
+    write_bytes(path, html(read_experiment(folder)).encode())
+    return path

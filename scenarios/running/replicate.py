@@ -1,0 +1,166 @@
+"""One replication: a drawn world, a draw of luck in it, and every policy simulated under the same draws."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from routesim.policies.logged import LoggedTables
+from routesim.policies.retry.predictor import ForesightSource
+from routesim.policies.vocabulary import Policy
+from routesim.reports.metrics.columns import Columns
+from routesim.reports.metrics.measure import Measured, measure
+from routesim.reports.metrics.support import Support
+from routesim.reports.outages.costs import OUTAGE_COSTS, cost_rows, costs_table, lived
+from routesim.reports.outages.hits import OutageKey, Struck, struck
+from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
+from routesim.scenarios.document.loading import policy_factories
+from routesim.scenarios.document.schema import Scenario
+from routesim.scenarios.running.suppositions import Supposed, outages_of, supposed
+from routesim.sim.draws import Luck
+from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
+from routesim.sim.files import write_table
+from routesim.sim.log import AttemptLog
+from routesim.sim.model import CalibratedModel
+from routesim.sim.outages import Outage, outage_table
+from routesim.sim.predictor import ModelForesight
+from routesim.sim.trace import Trace
+
+SAMPLED_REPLICATION = (0, 0)  # with `log: sample` this one is kept
+PICTURED_REPLICATION = (0, 0)  # the one of which the page pictures an outage
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a replication needs, read once: inert, so that worker processes can be handed it."""
+
+    scenario: Scenario
+    model: CalibratedModel
+    payments: pa.Table
+    support: Support | None
+    observed: Sequence[Outage]
+
+    def trace(self) -> Trace:
+        return Trace(self.payments, self.scenario.timezone, self.model.model.timezone)
+
+    def factories(self, trace: Trace | None = None) -> dict[str, Callable[[], Policy]]:
+        """A factory of each policy. Raises BadInput for a policy that cannot be made.
+
+        ``trace`` is the one to be replayed, if it is at hand.
+        """
+        logged = self.model.model.logged
+        tables = None if logged is None else LoggedTables.model_validate(logged)
+        return policy_factories(self.scenario, tuple(self.model.model.processors), tables, _foresight(self, trace))
+
+
+def _foresight(study: Study, trace: Trace | None) -> ForesightSource:
+    """What the model's point estimates foresee, worked out once, when a policy first asks. What the scenario supposes
+    of a processor the router is taken to know; changes in mid-course it is not."""
+
+    @cache
+    def made() -> ModelForesight:
+        replayed = trace if trace is not None else study.trace()
+        return ModelForesight(supposed(study.scenario, study.model.point(), replayed).decisions, replayed)
+
+    return made
+
+
+@dataclass(frozen=True)
+class Replication:
+    """The measured policies of one world and luck, its outages, and how long decisions took (s, a sample).
+
+    ``costs``: what the outages cost each policy (OUTAGE_COSTS); ``timeline``: one of them as each policy lived it
+    (TIMELINE), in PICTURED_REPLICATION alone.
+    """
+
+    world: int
+    luck: int
+    measured: dict[str, Measured]
+    outages: pa.Table
+    refusals: dict[str, dict[str, int]]
+    decision_s: dict[str, list[float]] = field(default_factory=dict)
+    costs: pa.Table = field(default_factory=OUTAGE_COSTS.empty_table)
+    timeline: pa.Table = field(default_factory=TIMELINE.empty_table)
+
+
+def replicate(study: Study, world: int, luck_number: int, log_folder: Path | None,
+              told: Callable[[], Any] = lambda: None) -> Replication:
+    """Simulate every policy under one world and luck; ``told`` is called after each. Logs go below ``log_folder``."""
+    scenario = study.scenario
+    trace = study.trace()
+    known = supposed(scenario, study.model.draw(world, scenario.seed), trace)
+    luck = Luck(scenario.seed, world, luck_number)
+    start = float(trace.arrived_at[0])
+    end = float(trace.arrived_at[-1])
+    outages = outages_of(scenario, known.decisions.world.model, luck, study.observed, start, end + RUN_OUT_S)
+    seen = outage_table(o for o in outages if o.start < end and o.end > start)
+    fees = {name: p.terms(name).fee for name, p in known.decisions.world.model.processors.items()}
+    unsupported = study.support.unsupported if study.support is not None else None
+    factories = study.factories(trace)
+    order = [scenario.baseline, *(name for name in factories if name != scenario.baseline)]
+    measured: dict[str, Measured] = {}
+    refusals: dict[str, dict[str, int]] = {}
+    decision_s: dict[str, list[float]] = {}
+    baseline: Columns | None = None
+    known_outages = struck(outages, _added(scenario))
+    costs: list[dict[str, Any]] = []
+    pictured: Struck | None = None
+    timelines = [TIMELINE.empty_table()]
+    for name in order:
+        done = _simulate(trace, known, factories[name](), luck, outages)
+        columns = Columns.of(done.log, unsupported)
+        baseline = baseline or columns
+        calm = _simulate(trace, known, factories[name](), luck, []).log if outages else None
+        without = None if calm is None else Columns.of(calm)
+        how = lived(done.log, calm, known_outages, health_per(scenario, name))
+        costs += cost_rows(how.costs, name, world, luck_number)
+        if (world, luck_number) == PICTURED_REPLICATION:
+            pictured = chosen(how.costs) if name == scenario.baseline else pictured
+            if pictured is not None:
+                timelines.append(timeline(done.log, name, pictured, how))
+        measured[name] = measure(columns, outages=seen, fees=fees, baseline=baseline, without_outages=without,
+                                 refusals={why: n for why, n in done.refusals.items() if why != "unfinished"},
+                                 false_ejections=(how.false_ejections, how.false_ejection_min))
+        refusals[name] = dict(sorted(done.refusals.items()))
+        decision_s[name] = done.decision_s
+        if log_folder is not None:
+            _write_log(log_folder, name, world, luck_number, done.log)
+        told()
+    return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, refusals,
+                       decision_s, costs_table(costs), pa.concat_tables(timelines))
+
+
+def _added(scenario: Scenario) -> set[OutageKey]:
+    """The outages that the scenario adds."""
+    return {(processor, each.kind, each.start_s, each.end_s)
+            for each in scenario.outages.add for processor in each.processors}
+
+
+def health_per(scenario: Scenario, policy: str) -> list[str]:
+    """The payment fields that have a health of their own under a policy, as its failover part describes them."""
+    per = getattr(scenario.policies[policy].failover.parameters, "per", ["processor"])
+    return [name for name in per if name != "processor"]
+
+
+def _simulate(trace: Trace, known: Supposed, policy: Policy, luck: Luck, outages: Sequence[Outage]) -> Simulated:
+    return Engine(trace, known.decisions, policy, luck, outages, known.changes, time.perf_counter,
+                  known.network_rules, known.customers).run()
+
+
+def _write_log(folder: Path, policy: str, world: int, luck: int, log: AttemptLog) -> None:
+    part = f"policy={policy}/world={world:03d}/luck={luck:03d}/part-0.parquet"
+    write_table(folder / "payments" / part, log.payments)
+    write_table(folder / "attempts" / part, log.attempts)
+
+
+def decision_quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99 of decision times, ms."""
+    values = np.asarray(seconds) * 1000
+    return {f"p{p}": round(float(np.percentile(values, p)), 6) for p in (50, 95, 99)} if len(values) else {}
