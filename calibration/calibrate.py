@@ -22,6 +22,7 @@ from routesim.calibration.outages.find import Found, find_outages
 from routesim.calibration.outages.process import FittedOutages, fit_outages
 from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.reports.metrics.support import Support
+from routesim.sim.arrays import Bools
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_table
 from routesim.sim.log import AttemptLog
@@ -103,7 +104,7 @@ def _timeout_code(log: AttemptLog, outcome: npt.NDArray[np.str_], codes: dict[st
     return min((name for name, code in codes.items() if code.outcome == "timeout"), default="TO")
 
 
-def _technical_timeouts(log: AttemptLog, outcome: npt.NDArray[np.str_], inside: npt.NDArray[np.bool_],
+def _technical_timeouts(log: AttemptLog, outcome: npt.NDArray[np.str_], inside: Bools,
                         code: str) -> tuple[dict[str, float], tuple[Block, ...]]:
     """Rate of timeouts outside outages by processor: a gamma posterior with half an event of prior."""
     processor = np.array(log.attempts["processor"].to_pylist(), dtype=str)

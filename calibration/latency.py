@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from routesim.calibration.times import FittedTime, fit_time
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.distributions import Lognormal, Quantiles
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Latency
 from routesim.sim.uncertainty import Block, Scale, pointer
-
-Bools = npt.NDArray[np.bool_]
 
 FAMILIES = ("lognormal", "gamma", "loglogistic", "lognormal_mixture")
 ENOUGH = 200  # answers of one outcome below which it takes the distribution of approvals and declines together
@@ -67,7 +65,7 @@ def fit_latency(log: AttemptLog, inside: Bools) -> FittedLatency:
     return FittedLatency(fitted, timeouts, tuple(blocks))
 
 
-def _fit(times: npt.NDArray[np.float64]) -> FittedTime:
+def _fit(times: Floats) -> FittedTime:
     """The best family, or the sample's quantiles where that misses them. These are kept without uncertainty: they are
     taken only where the miss is beyond chance, so that it, and not chance, was the greater error."""
     fit = fit_time(_thin(times), families=FAMILIES)
@@ -84,7 +82,7 @@ def _fit(times: npt.NDArray[np.float64]) -> FittedTime:
     return fit
 
 
-def _thin(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _thin(times: Floats) -> Floats:
     """Every k-th order statistic: the shape, tail included, at a bounded cost."""
     if len(times) <= MOST:
         return times

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Trace, seconds
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 MAX_LENGTH = 12  # attempts of one sequence that are looked at; longer ladders tell no more of the issuer's state
 
@@ -65,7 +62,7 @@ class Sequences:
         return counts
 
 
-def issuer_spoke(log: AttemptLog, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def issuer_spoke(log: AttemptLog, inside: Bools) -> Bools:
     """Which attempts may tell something of the issuer, (attempts,); ``inside`` marks those that met an outage.
 
     A timeout and a refusal never do, and no more does an unavailable answer inside an outage.
@@ -81,7 +78,7 @@ def attempt_rows(log: AttemptLog, trace: Trace) -> Ints:
     return own[log.payment_row]
 
 
-def sequences(log: AttemptLog, trace: Trace, informative: npt.NDArray[np.bool_]) -> Sequences:
+def sequences(log: AttemptLog, trace: Trace, informative: Bools) -> Sequences:
     """Sequences of a log whose payments are ``trace``'s.
 
     ``informative`` (one per attempt) is false where no issuer spoke for a reason that lies with the processor (a

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, special
 
 from routesim.sim import distributions as d
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.uncertainty import Scale
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
 
 WEAK_SD = 2.0  # of a prior around the start: it holds what the times do not tell, as a mixture's share of nothing
 

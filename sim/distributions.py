@@ -11,26 +11,25 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import special, stats
 
-Array = npt.NDArray[np.float64]
+from routesim.sim.arrays import Floats
 
 
 class _Family(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         """Quantiles at ``u`` in (0, 1), any shape."""
 
     @abstractmethod
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         """Log density at ``x`` > 0."""
 
     @abstractmethod
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         """Probability of more than ``x``."""
 
     def quantile(self, u: float) -> float:
@@ -48,13 +47,13 @@ class Constant(_Family):
     family: Literal["constant"] = "constant"
     value: float = Field(ge=0)
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return np.full_like(u, self.value)
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         return np.where(x == self.value, 0.0, -np.inf)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return (x < self.value).astype(np.float64)
 
 
@@ -67,13 +66,13 @@ class Exponential(_Family):
     def average(self) -> float:
         return self.mean
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return -self.mean * np.log1p(-u)
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         return -x / self.mean - np.log(self.mean)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return np.exp(-x / self.mean)
 
 
@@ -87,14 +86,14 @@ class Lognormal(_Family):
     def average(self) -> float:
         return self.median * float(np.exp(self.sigma**2 / 2))
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return self.median * np.exp(self.sigma * special.ndtri(u))
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         z = np.log(x / self.median) / self.sigma
         return -0.5 * z * z - np.log(x * self.sigma) - 0.5 * np.log(2 * np.pi)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         with np.errstate(divide="ignore"):
             return special.ndtr(-np.log(np.maximum(x, 0) / self.median) / self.sigma)
 
@@ -109,13 +108,13 @@ class Weibull(_Family):
     def average(self) -> float:
         return self.scale * float(special.gamma(1 + 1 / self.shape))
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return self.scale * (-np.log1p(-u)) ** (1 / self.shape)
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         return stats.weibull_min.logpdf(x, self.shape, scale=self.scale)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return stats.weibull_min.sf(x, self.shape, scale=self.scale)
 
 
@@ -126,13 +125,13 @@ class Gamma(_Family):
     scale: float = Field(gt=0)
     shape: float = Field(gt=0)
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return self.scale * special.gammaincinv(self.shape, u)
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         return stats.gamma.logpdf(x, self.shape, scale=self.scale)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return stats.gamma.sf(x, self.shape, scale=self.scale)
 
 
@@ -143,13 +142,13 @@ class Loglogistic(_Family):
     median: float = Field(gt=0)
     shape: float = Field(gt=0)
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return self.median * (u / (1 - u)) ** (1 / self.shape)
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         return stats.fisk.logpdf(x, self.shape, scale=self.median)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return stats.fisk.sf(x, self.shape, scale=self.median)
 
 
@@ -168,7 +167,7 @@ class LognormalMixture(_Family):
                 Lognormal(median=self.tail_median, sigma=self.tail_sigma))
 
     @cached_property
-    def _table(self) -> tuple[Array, Array]:
+    def _table(self) -> tuple[Floats, Floats]:
         """No closed form: the exact CDF's logit on a grid that is fine in both lognormals, however narrow one is, to be
         inverted by interpolation in log time."""
         reach = np.linspace(-8.0, 8.0, 2001)
@@ -178,14 +177,14 @@ class LognormalMixture(_Family):
         below = np.maximum((1 - self.tail_share) * special.ndtr(z[0]) + self.tail_share * special.ndtr(z[1]), 1e-300)
         return np.log(below) - np.log(survival), grid
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return np.exp(np.interp(special.logit(u), *self._table))
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         body, tail = self._parts()
         return np.logaddexp(np.log1p(-self.tail_share) + body.logpdf(x), np.log(self.tail_share) + tail.logpdf(x))
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         body, tail = self._parts()
         return (1 - self.tail_share) * body.sf(x) + self.tail_share * tail.sf(x)
 
@@ -205,16 +204,16 @@ class Quantiles(_Family):
             raise ValueError("probabilities must rise, values must be positive and must not fall")
         return self
 
-    def ppf(self, u: Array) -> Array:
+    def ppf(self, u: Floats) -> Floats:
         return np.exp(np.interp(u, self.probabilities, np.log(self.values)))
 
-    def logpdf(self, x: Array) -> Array:
+    def logpdf(self, x: Floats) -> Floats:
         slopes = np.diff(self.probabilities) / np.maximum(np.diff(np.log(self.values)), 1e-12)
         cell = np.clip(np.searchsorted(self.values, x) - 1, 0, len(slopes) - 1)
         inside = (x >= self.values[0]) & (x <= self.values[-1])
         return np.where(inside, np.log(slopes[cell]) - np.log(x), -np.inf)
 
-    def sf(self, x: Array) -> Array:
+    def sf(self, x: Floats) -> Floats:
         return 1 - np.interp(np.log(np.maximum(x, 1e-300)), np.log(self.values), self.probabilities, left=0, right=1)
 
 

@@ -13,9 +13,8 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
+from routesim.sim.arrays import Floats, Keys
 
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
@@ -42,7 +41,7 @@ def identity(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def uniforms(who: Keys, purpose: int) -> npt.NDArray[np.float64]:
+def uniforms(who: Keys, purpose: int) -> Floats:
     """Numbers in (0, 1), one per identity, keyed by ``purpose``."""
     z = who + np.uint64(purpose)
     for _ in range(2):  # twice: identities and purposes enter by addition, so one round would leave them related

@@ -16,6 +16,7 @@ import simpy
 from simpy.events import Event
 
 from routesim.policies.vocabulary import Answer, Payment, Policy, Send, Stop, View, Wait
+from routesim.sim.arrays import Floats
 from routesim.sim.comebacks import ComebackRule, Return
 from routesim.sim.customers import Customers
 from routesim.sim.draws import Luck, uniform
@@ -42,7 +43,7 @@ class Change:
     at: float
     until: float
     processor: str
-    logit: np.ndarray[tuple[int], np.dtype[np.float64]]
+    logit: Floats
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from routesim.policies.vocabulary import Outcome
+from routesim.sim.arrays import Floats
 from routesim.sim.distributions import Distribution
 from routesim.sim.draws import Luck, uniform, uniforms
 from routesim.sim.issuer import IssuerDecisions, first_above, pick
@@ -70,7 +71,7 @@ class ChunkDraws:
         self.states = (self.draw("block").data, self.draw("recovers").data, self.draw("recovery time").data,
                        np.asarray(special.ndtri(self.draw("frailty"))).data)
 
-    def draw(self, *purpose: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def draw(self, *purpose: str) -> Floats:
         return uniforms(self._keys, self._luck.purpose(*purpose))
 
     def visit(self, processor: str) -> tuple[memoryview, ...]:

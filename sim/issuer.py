@@ -10,17 +10,15 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from routesim.sim.arrays import Floats
 from routesim.sim.draws import key, uniform
 from routesim.sim.model import Predictor, Term, World
 from routesim.sim.trace import Levels, Trace
 
-Array = npt.NDArray[np.float64]
 
-
-def evaluate(predictor: Predictor, trace: Trace, fixed: Mapping[str, str], world: World, name: str) -> Array:
+def evaluate(predictor: Predictor, trace: Trace, fixed: Mapping[str, str], world: World, name: str) -> Floats:
     """A linear predictor on every payment of the trace, (n,); ``fixed`` gives columns that are constants here."""
     total = np.full(len(trace), predictor.intercept)
     for number, term in enumerate(predictor.terms):
@@ -28,7 +26,7 @@ def evaluate(predictor: Predictor, trace: Trace, fixed: Mapping[str, str], world
     return total
 
 
-def _term(term: Term, trace: Trace, fixed: Mapping[str, str], world: World, name: str) -> Array:
+def _term(term: Term, trace: Trace, fixed: Mapping[str, str], world: World, name: str) -> Floats:
     codes, names = np.zeros(len(trace), dtype=np.int64), [""]
     for column in term.by:
         levels = _fixed_levels(fixed[column], len(trace)) if column in fixed else trace.levels(column)
@@ -63,7 +61,7 @@ class IssuerDecisions:
     def __init__(self, world: World, trace: Trace, like: Mapping[str, str] | None = None) -> None:
         self.world, self.trace = world, trace
         self._like = dict(like or {})
-        self._shifts: dict[str, Array] = {}
+        self._shifts: dict[str, Floats] = {}
         self._logits: dict[str, memoryview] = {}
         issuer = world.model.issuer
         self.blocks = list(issuer.blocks.values())
@@ -72,11 +70,11 @@ class IssuerDecisions:
                 for name, block in issuer.blocks.items()]
         total = 1 + np.sum(odds, axis=0) if odds else np.ones(len(trace))
         #: cumulative probabilities of the blocks, (n, number of blocks), in the order of ``blocks``
-        self.block_cumulative: Array = (np.cumsum(np.stack(odds, axis=1), axis=1) / total[:, None]
+        self.block_cumulative: Floats = (np.cumsum(np.stack(odds, axis=1), axis=1) / total[:, None]
                                         if odds else np.zeros((len(trace), 0)))
         self._shares = {name: code_table(shares) for name, shares in issuer.judgement_codes.items()}
 
-    def shift(self, processor: str, logit: Array) -> None:
+    def shift(self, processor: str, logit: Floats) -> None:
         """Add a what-if's shift (n,) to a processor's logit of approval."""
         self._shifts[processor] = self._shifts.get(processor, np.zeros(len(self.trace))) + logit
         self._logits.pop(processor, None)
@@ -87,7 +85,7 @@ class IssuerDecisions:
             self._logits[processor] = np.ascontiguousarray(self.approval_logits(processor)).data
         return self._logits[processor]
 
-    def approval_logits(self, processor: str) -> Array:
+    def approval_logits(self, processor: str) -> Floats:
         """The same as an array."""
         known = self._like.get(processor, processor)
         values = evaluate(self.world.model.issuer.approval, self.trace, {"processor": known}, self.world, "approval")
@@ -127,7 +125,7 @@ def pick(table: CodeTable, u: float) -> str:
     return names[-1]
 
 
-def first_above(cumulative: Sequence[float] | Array, u: float) -> int:
+def first_above(cumulative: Sequence[float] | Floats, u: float) -> int:
     """Index of the first cumulative probability above ``u``, or -1 when there is none."""
     for i, bound in enumerate(cumulative):
         if u < bound:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+
+from routesim.sim.arrays import Ints
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
@@ -82,10 +83,10 @@ class AttemptLog:
 
     payments: pa.Table
     attempts: pa.Table
-    known_rows: npt.NDArray[np.int64] | None = None
+    known_rows: Ints | None = None
 
     @cached_property
-    def payment_row(self) -> npt.NDArray[np.int64]:
+    def payment_row(self) -> Ints:
         """Row in ``payments`` of each attempt's payment. Raises ValueError where an attempt has no payment."""
         if self.known_rows is not None:
             return self.known_rows

@@ -9,13 +9,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from routesim.policies.vocabulary import Payment
-from routesim.sim.draws import Keys, identities
+from routesim.sim.arrays import Bools, Floats, Ints, Keys
+from routesim.sim.draws import identities
 from routesim.sim.log import PAYMENTS
 
 CHUNK = 4096  # payments whose draws and objects are made together
@@ -29,7 +29,7 @@ _COPIED = ("payment_id", "order_id", "previous_payment_id", "merchant_id", "cust
 class Levels:
     """A column as codes: ``codes`` (n,) int64 into ``names``; an absent value has the name ""."""
 
-    codes: npt.NDArray[np.int64]
+    codes: Ints
     names: tuple[str, ...]
 
 
@@ -52,7 +52,7 @@ class Trace:
         return int(self.table.num_rows)
 
     @cached_property
-    def arrived_at(self) -> npt.NDArray[np.float64]:
+    def arrived_at(self) -> Floats:
         """Seconds since the epoch, (n,)."""
         return seconds(self.table["arrived_at"])
 
@@ -62,7 +62,7 @@ class Trace:
         return identities(self.table["payment_id"].to_pylist())
 
     @cached_property
-    def forerunner(self) -> npt.NDArray[np.int64]:
+    def forerunner(self) -> Ints:
         index = pd.Index(self.table["payment_id"].to_pandas())
         rows = index.get_indexer(pd.Index(self.table["previous_payment_id"].to_pandas()))
         rows[self.table["previous_payment_id"].is_null().to_numpy()] = -1
@@ -70,14 +70,14 @@ class Trace:
         return np.asarray(rows, dtype=np.int64)
 
     @cached_property
-    def follower(self) -> npt.NDArray[np.int64]:
+    def follower(self) -> Ints:
         rows = np.full(len(self), -1, dtype=np.int64)
         later = np.flatnonzero(self.forerunner >= 0)
         rows[self.forerunner[later]] = later
         return rows
 
     @cached_property
-    def same_token(self) -> npt.NDArray[np.bool_]:
+    def same_token(self) -> Bools:
         """Whether a payment and its forerunner both have a card token, and the same."""
         token = self.levels("card_token")
         known = np.array([name != "" for name in token.names])[token.codes]
@@ -88,7 +88,7 @@ class Trace:
         return same
 
     @cached_property
-    def same_card(self) -> npt.NDArray[np.bool_]:
+    def same_card(self) -> Bools:
         """Whether a payment uses its forerunner's card: by token where both have one, else by BIN, brand and bank."""
         same = np.zeros(len(self), dtype=bool)
         rows = np.flatnonzero(self.forerunner >= 0)
@@ -104,7 +104,7 @@ class Trace:
         return same
 
     @cached_property
-    def warm_up(self) -> npt.NDArray[np.bool_]:
+    def warm_up(self) -> Bools:
         return self.table["warm_up"].to_numpy()
 
     @cached_property
@@ -131,16 +131,16 @@ class Trace:
         return Levels(rank[encoded.indices.to_numpy()], tuple(names[i] for i in order))
 
     @cached_property
-    def log_amount_usd(self) -> npt.NDArray[np.float64]:
+    def log_amount_usd(self) -> Floats:
         return np.log(np.maximum(self.table["amount_usd"].to_numpy(), 0.01))
 
-    def _local(self, zone: ZoneInfo) -> dict[str, npt.NDArray[np.int64]]:
+    def _local(self, zone: ZoneInfo) -> dict[str, Ints]:
         local = pd.DatetimeIndex(self.table["arrived_at"].to_pandas()).tz_convert(zone)
         return {name: np.asarray(values, dtype=np.int64)
                 for name, values in (("hour", local.hour), ("weekday", local.day_of_week), ("day", local.day))}
 
     @cached_property
-    def _policy_clock(self) -> dict[str, npt.NDArray[np.int64]]:
+    def _policy_clock(self) -> dict[str, Ints]:
         return self._local(self.timezone)
 
     def payments(self, chunk: int) -> list[Payment]:
@@ -172,11 +172,11 @@ class Trace:
                        day=local.day)
 
 
-def seconds(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def seconds(column: pa.ChunkedArray) -> Floats:
     """A timestamp column as seconds since the epoch."""
     return column.cast(pa.int64()).to_numpy() / 1e6
 
 
-def timestamps(values: npt.NDArray[np.float64]) -> pa.Array:
+def timestamps(values: Floats) -> pa.Array:
     """Seconds since the epoch as timestamps to the microsecond, UTC."""
     return pa.array(np.round(np.asarray(values) * 1e6).astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))

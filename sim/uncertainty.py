@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from scipy import special
 
+from routesim.sim.arrays import Floats
 from routesim.sim.draws import generator
 from routesim.sim.files import read_table, write_table
 
 Scale = Literal["identity", "log", "logit"]
-Array = npt.NDArray[np.float64]
 
 _FORWARD = {"identity": lambda x: x, "log": np.log, "logit": special.logit}
 # Bounded, so that a draw from far out in a wide normal is still a positive number, or a share between 0 and 1.
@@ -36,12 +35,12 @@ class Block:
     name: str
     pointers: tuple[str, ...]
     scales: tuple[Scale, ...]
-    estimates: Array
-    factor: Array
+    estimates: Floats
+    factor: Floats
 
     @classmethod
     def of(cls, name: str, pointers: Sequence[str], scales: Sequence[Scale], values: Sequence[float],
-           covariance: Array) -> Block:
+           covariance: Floats) -> Block:
         """From values on their natural scale and the covariance (n, n) on the transformed ones."""
         estimates = np.array([_FORWARD[s](v) for s, v in zip(scales, values, strict=True)], dtype=np.float64)
         return cls(name, tuple(pointers), tuple(scales), estimates, _cholesky(np.atleast_2d(covariance)))
@@ -52,7 +51,7 @@ class Block:
         drawn = self.estimates + self.factor @ z
         return {p: float(_BACK[s](x)) for p, s, x in zip(self.pointers, self.scales, drawn, strict=True)}
 
-    def standard_errors(self) -> Array:
+    def standard_errors(self) -> Floats:
         """Standard error of each number on its transformed scale, (n,)."""
         return np.sqrt((self.factor**2).sum(axis=1))
 
@@ -108,7 +107,7 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
 
 
-def _cholesky(covariance: Array) -> Array:
+def _cholesky(covariance: Floats) -> Floats:
     """Lower factor; a matrix that rounding left a hair short of positive definite is mended by its eigenvalues."""
     try:
         return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)

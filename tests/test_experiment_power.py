@@ -17,6 +17,7 @@ from routesim.reports.experiment.looks import Outcomes, Plan, daily_looks, outco
 from routesim.reports.experiment.rules import DIRECT_RULES, judge, lift_error
 from routesim.reports.statistics.auto_winner import Trial, auto_winner
 from routesim.reports.statistics.power import Design, power
+from routesim.sim.arrays import Floats
 from routesim.sim.model import Model
 from tests.worlds import START, InOrder, model_of, simulate, trace_of
 
@@ -66,7 +67,7 @@ def leaking(treatment: str, number: int) -> float:
     return (rates[1] - rates[0]) / math.sqrt(2 * pooled * (1 - pooled) / n)
 
 
-def as_independent(z: np.ndarray[tuple[int], np.dtype[np.float64]], treatment: str) -> bool:
+def as_independent(z: Floats, treatment: str) -> bool:
     """Whether z scatters, and rejects, as for independent payments: each within 3 standard errors."""
     expected = power(RATES["A"], RATES[treatment], PAYMENTS / 2, Design()) if treatment != "A" else 0.05
     rejected = float((np.abs(z) > CRITICAL).mean())

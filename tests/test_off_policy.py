@@ -17,10 +17,11 @@ from routesim.calibration.history.read import read_history
 from routesim.calibration.off_policy import estimators as off_policy
 from routesim.calibration.off_policy.cross_check import FirstChoices, first_choices
 from routesim.calibration.off_policy.cross_fit import cross_fit
-from routesim.calibration.off_policy.estimators import Bools, Decisions, Estimate, Floats, Ints, Overlap
+from routesim.calibration.off_policy.estimators import Decisions, Estimate, Overlap
 from routesim.reports.run.off_policy import alarms, judged
 from routesim.scenarios.running.runner import judge_by_history, run
 from routesim.scenarios.running.suppositions import supposed_processors
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Trace
 from tests.small import SCENARIO, Small

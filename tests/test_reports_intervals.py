@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats
 
 from routesim.reports.statistics.intervals import Interval, Method, interval, tidy
+from routesim.sim.arrays import Floats
 
 RUNS = 2_000
 TRUTH = 10.0
@@ -24,7 +24,7 @@ def standard_error(coverage: float) -> float:
 
 def draw(
     rng: np.random.Generator, worlds: int, luck: int, v_world: float, v_luck: float
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     centre = TRUTH + rng.normal(0, math.sqrt(v_world))
     world = rng.normal(0, math.sqrt(v_world), (worlds, 1))
     return centre + world + rng.normal(0, math.sqrt(v_luck), (worlds, luck))

@@ -13,15 +13,13 @@ that ``issuer_likelihood`` maximises, by another route.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from routesim.calibration.issuer.likelihood import FINE_NODES
 from routesim.calibration.sequences import Sequences
+from routesim.sim.arrays import Floats
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import Block, World
-
-Floats = npt.NDArray[np.float64]
 
 
 def foretell(world: World, data: Sequences) -> Floats:

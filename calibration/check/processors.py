@@ -10,13 +10,12 @@ from scipy import stats
 
 from routesim.calibration.check.findings import Surprise
 from routesim.calibration.outages.find import MINIMUM_LOST, Found
+from routesim.sim.arrays import Floats
 from routesim.sim.draws import Luck
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel, Processor, World
 from routesim.sim.outages import Outage, draw_outages
 from routesim.sim.trace import seconds
-
-Floats = npt.NDArray[np.float64]
 
 QUANTILES = (50, 95, 99)
 _ANSWERS = 20  # answers beyond a quantile that are expected at least

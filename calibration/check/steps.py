@@ -19,12 +19,10 @@ from routesim.calibration.check.findings import Surprise
 from routesim.calibration.check.predictions import foretell
 from routesim.calibration.outages.find import Found
 from routesim.calibration.sequences import Sequences, issuer_spoke, sequences
+from routesim.sim.arrays import Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
 from routesim.sim.trace import Trace
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 CELL_ROWS = 200
 RETRY_ROWS = 50
@@ -37,7 +35,7 @@ class _Cell:
     """A set of attempts (rows) and the outcomes (columns of the prediction) whose share among them is the figure."""
 
     name: str
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     columns: tuple[int, ...]
 
 

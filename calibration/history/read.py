@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from routesim.calibration.history.cleaning import Cleaner
@@ -29,6 +27,7 @@ from routesim.calibration.history.router_skips import skip_times
 from routesim.calibration.history.snowflake_login import SCHEME, connection_name
 from routesim.calibration.history.source import Source, open_source
 from routesim.calibration.history.staging import quoted, stage
+from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 from routesim.sim.log import ATTEMPTS, MICROSECONDS, PAYMENTS, AttemptLog
 
@@ -61,7 +60,7 @@ class History:
     unhealthy: tuple[str, ...] = ()
 
     @property
-    def health_skips(self) -> dict[str, npt.NDArray[np.float64]]:
+    def health_skips(self) -> dict[str, Floats]:
         """When (s, ascending) the owner's router passed over each processor because it thought it unhealthy."""
         return skip_times(self.skips, self.unhealthy)
 

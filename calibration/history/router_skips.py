@@ -12,14 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.trace import seconds
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 SkipTimes = Mapping[str, Floats]  # by processor: when it was passed over as unhealthy, s since the epoch, ascending
 
 # A router that shuts a processor out is right ten times as often as chance would be: assumed, and weak on purpose, for

@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from routesim.calibration.sequences import Ints
+from routesim.sim.arrays import Floats, Ints
 from routesim.sim.model import Predictor, Term
 from routesim.sim.trace import Levels, Trace
 from routesim.sim.uncertainty import pointer
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg, optimize, special
 
 from routesim.calibration.issuer.design import WEAK_SD, Design, TermSpec, design
 from routesim.calibration.issuer.likelihood import FINE_NODES, NODES, IssuerLikelihood, Layout, Structure
 from routesim.calibration.sequences import Sequences
+from routesim.sim.arrays import Floats
 from routesim.sim.distributions import Exponential
 from routesim.sim.model import Block as ModelBlock
 from routesim.sim.model import Code, Issuer
 from routesim.sim.trace import Levels
 from routesim.sim.uncertainty import Block, Scale, pointer
-
-Floats = npt.NDArray[np.float64]
 
 APPROVAL_TERMS = (
     TermSpec(("processor",), sd=WEAK_SD),

@@ -22,13 +22,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse, special
 
 from routesim.calibration.issuer.design import Design
-from routesim.calibration.sequences import Ints, Sequences
-
-Floats = npt.NDArray[np.float64]
+from routesim.calibration.sequences import Sequences
+from routesim.sim.arrays import Floats, Ints
 
 NODES = 11  # enough to come near the maximum
 FINE_NODES = 21  # a frailty sd of 3 and four declines are then off by less than a percent in the likelihood

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from routesim.sim.arrays import Bools, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import seconds
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def _attempts(log: AttemptLog, n: int, end_s: float) -> pd.DataFrame:
     return attempts
 
 
-def _places(row: Rows, wanted: npt.NDArray[np.bool_], n: int) -> Rows:
+def _places(row: Ints, wanted: Bools, n: int) -> Ints:
     places = np.full(n, -1, dtype=np.int64)
     at = np.flatnonzero(wanted)
     places[row[at]] = at

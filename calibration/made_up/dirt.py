@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from routesim.sim.arrays import Bools
 from routesim.sim.draws import generator, identities, key, uniforms
 
 #: Share of rows that each kind of dirt touches.
@@ -45,7 +44,7 @@ def soil(views: Mapping[str, pa.Table], seed: int) -> dict[str, pa.Table]:
     return soiled
 
 
-def _touched(table: pa.Table, name: list[str], kind: str, seed: int) -> npt.NDArray[np.bool_]:
+def _touched(table: pa.Table, name: list[str], kind: str, seed: int) -> Bools:
     names = (" ".join(map(str, row)) for row in zip(*(table[n].to_pylist() for n in name), strict=True))
     return uniforms(identities(names), key("made-up", seed, "dirt", kind)) < DIRT[kind]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from routesim.calibration.made_up.cut import Cut
@@ -32,6 +31,7 @@ from routesim.calibration.made_up.facts import (
     texts,
 )
 from routesim.calibration.made_up.rules import MerchantRules
+from routesim.sim.arrays import Floats, Ints
 from routesim.sim.draws import identities, key, uniforms
 
 _ALGORITHM = "static_rules"
@@ -171,7 +171,7 @@ def _events(facts: Facts, end_s: float, seed: int) -> Columns:
     u, when = (uniforms(identities(ids), key("made-up", seed, purpose)) for purpose in ("refund", "refund time"))
     refunded_s = captured_s + when * _REFUND_H * 3600
     everything, none = np.arange(n), np.full(n, None, dtype=object)
-    kinds: list[tuple[int, str, Object, npt.NDArray[np.float64], npt.NDArray[np.int64], Object]] = [
+    kinds: list[tuple[int, str, Object, Floats, Ints, Object]] = [
         (1, "AUTHORIZATION", np.full(n, "REQUESTED", dtype=object), attempts["sent_s"].to_numpy(), everything, none),
         (2, "AUTHORIZATION", facts.status, answered, np.flatnonzero(~attempts["pending"].to_numpy()), facts.code),
         (3, "CAPTURE", np.full(n, "APPROVED", dtype=object), captured_s,

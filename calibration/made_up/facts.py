@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from routesim.calibration.made_up.cut import Cut
 from routesim.calibration.made_up.rules import MerchantRules
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.trace import timestamps
 
 PROCESSOR_IDS = {"Worldpay": 76, "MIT": 85, "Elavon": 91, "Amex": 97}
@@ -59,7 +60,7 @@ class Facts:
         return self.payments[column].to_numpy(object)[self.attempts["row"].to_numpy()]
 
 
-def or_none(known: npt.NDArray[np.bool_], values: Object) -> Object:
+def or_none(known: Bools, values: Object) -> Object:
     """The values where they are known, else None."""
     chosen = values.copy()
     chosen[~known] = None
@@ -76,14 +77,14 @@ def categories(codes: Object) -> Object:
     return np.array([None if code is None else CATEGORIES.get(code, "OTHER") for code in codes], dtype=object)
 
 
-def date_and_time(moments: npt.NDArray[np.float64]) -> tuple[pa.Array, pa.Array]:
+def date_and_time(moments: Floats) -> tuple[pa.Array, pa.Array]:
     """Seconds since the epoch as a date and a time of whole seconds."""
     whole = np.floor(moments).astype(np.int64)
     days, clock = (whole // 86_400).astype(np.int32), (whole % 86_400).astype(np.int32)
     return pa.array(days, pa.int32()).cast(pa.date32()), pa.array(clock, pa.int32()).cast(pa.time32("s"))
 
 
-def naive(moments: npt.NDArray[np.float64]) -> pa.Array:
+def naive(moments: Floats) -> pa.Array:
     """Seconds since the epoch as timestamps without a zone."""
     return timestamps(moments).cast(pa.timestamp("us"))
 

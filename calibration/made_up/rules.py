@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from routesim.policies.catalog import PolicyParts
 from routesim.policies.conditions import compile_when
 from routesim.policies.route.rules import LoggedFirst, RouteRule, RouteRules, Split
+from routesim.sim.arrays import Ints
 
 _STATUS = {"STATUS": "active", "TRIGGER_": "payment", "IGNORE_NEXT_RULES": "true"}
 
@@ -25,7 +25,7 @@ class MerchantRules:
         self.rules: Sequence[RouteRule] = route.rules if isinstance(route, RouteRules) else ()
         self.labels = [_label(rule.when) for rule in self.rules]
 
-    def met_by(self, payments: pd.DataFrame) -> npt.NDArray[np.int64]:
+    def met_by(self, payments: pd.DataFrame) -> Ints:
         """The rule that routes each payment, (n,); -1 for none."""
         fields = sorted({name for rule in self.rules for name in rule.when})
         if not fields:

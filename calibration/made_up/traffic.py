@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.calibration.made_up.described import Traffic, described_traffic
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.draws import generator, identities
 from routesim.sim.errors import BadInput
 from routesim.sim.log import PAYMENTS
@@ -21,14 +22,12 @@ from routesim.sim.trace import timestamps
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 _HOUR_S = 3600.0
 
-Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 
 class _Cards(NamedTuple):
     """Cards of the pool, by row: bank (its place in the document), brand, BIN and opaque token."""
 
-    bank: Rows
+    bank: Ints
     brand: npt.NDArray[np.object_]
     bin: npt.NDArray[np.object_]
     token: npt.NDArray[np.object_]
@@ -52,7 +51,7 @@ def make_trace(days: int, per_day: float, seed: int, start: datetime = MONDAY) -
 
 
 def _arrivals(about: Traffic, days: int, per_day: float, seed: int,
-              start: datetime) -> tuple[Array, npt.NDArray[np.bool_]]:
+              start: datetime) -> tuple[Floats, Bools]:
     """Seconds since the epoch in order, and which of them are merchant-initiated."""
     hours = pd.date_range(start, periods=24 * days, freq="h").tz_convert(ZoneInfo(about.timezone))
     streams = []
@@ -67,8 +66,8 @@ def _arrivals(about: Traffic, days: int, per_day: float, seed: int,
     return arrived[order], order >= len(streams[0])
 
 
-def _columns(about: Traffic, arrived: Array, is_mit: npt.NDArray[np.bool_], expected: float,
-             seed: int) -> list[pa.Array]:
+def _columns(about: Traffic, arrived: Floats, is_mit: Bools, expected: float,
+             seed: int) -> list[pa.Floats]:
     n = len(arrived)
     customers = max(20, round(expected * about.customers_per_payment))
     names = _opaque("customer", "U", customers, seed)
@@ -122,13 +121,13 @@ def _columns(about: Traffic, arrived: Array, is_mit: npt.NDArray[np.bool_], expe
     return [_array(values.get(field.name), field.type, n) for field in PAYMENTS]
 
 
-def _array(values: object, kind: pa.DataType, n: int) -> pa.Array:
+def _array(values: object, kind: pa.DataType, n: int) -> pa.Floats:
     if values is None:
         return pa.nulls(n, kind)
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+    return values if isinstance(values, pa.Floats) else pa.array(values, kind)
 
 
-def _due(arrived: Array, is_mit: npt.NDArray[np.bool_]) -> pa.Array:
+def _due(arrived: Floats, is_mit: Bools) -> pa.Floats:
     """A merchant-initiated payment falls due on the hour and is sent within it."""
     due = timestamps(np.floor(arrived / _HOUR_S) * _HOUR_S)
     return pa.array(np.where(is_mit, due.cast(pa.int64()).to_numpy(), 0), mask=~is_mit).cast(due.type)
@@ -153,8 +152,8 @@ def _opaque(kind: str, letter: str, n: int, seed: int) -> npt.NDArray[np.object_
                     dtype=object)
 
 
-def _amounts(about: Traffic, currency: npt.NDArray[np.object_], factor: Array, is_mit: npt.NDArray[np.bool_],
-             seed: int) -> Array:
+def _amounts(about: Traffic, currency: npt.NDArray[np.object_], factor: Floats, is_mit: Bools,
+             seed: int) -> Floats:
     median, sigma = np.ones(len(currency)), np.ones(len(currency))
     for name, amount in about.amounts.items():
         median[currency == name], sigma[currency == name] = amount.median_usd, amount.sigma
@@ -163,13 +162,13 @@ def _amounts(about: Traffic, currency: npt.NDArray[np.object_], factor: Array, i
     return np.maximum(np.round(usd, 2), 1.0)
 
 
-def _inverse(weights: Sequence[float] | Array, u: Array) -> Rows:
+def _inverse(weights: Sequence[float] | Floats, u: Floats) -> Ints:
     """The index that each uniform draw falls on, by weight."""
     bounds = np.cumsum(weights) / np.sum(weights)
     return np.minimum(np.searchsorted(bounds, u, side="right"), len(bounds) - 1)
 
 
-def _choose(weights: Array, n: int, seed: int, purpose: str) -> Rows:
+def _choose(weights: Floats, n: int, seed: int, purpose: str) -> Ints:
     return _inverse(weights, generator("made-up", seed, purpose).random(n))
 
 
@@ -179,7 +178,7 @@ def _pick(weights: Mapping[str, float], n: int, seed: int, purpose: str) -> npt.
 
 
 def _by_group(of: npt.NDArray[Any], choices: Mapping[Any, tuple[list[str], list[float]]],
-              u: Array) -> npt.NDArray[np.object_]:
+              u: Floats) -> npt.NDArray[np.object_]:
     """For each row a name out of those of its group, by weight."""
     chosen = np.empty(len(of), dtype=object)
     for group, (names, weights) in choices.items():

@@ -18,17 +18,10 @@ from scipy import stats
 
 from routesim.calibration.off_policy import estimators as off_policy
 from routesim.calibration.off_policy.cross_fit import Nuisances, contexts, cross_fit, folds
-from routesim.calibration.off_policy.estimators import (
-    Bools,
-    Decisions,
-    Estimate,
-    Floats,
-    Ints,
-    Overlap,
-    clustered_error,
-)
+from routesim.calibration.off_policy.estimators import Decisions, Estimate, Overlap, clustered_error
 from routesim.policies.vocabulary import Payment, Policy, Send, Terms, View, Wait
 from routesim.reports.statistics.intervals import tidy
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.draws import Luck, key, uniform, uniforms
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import CHUNK, Trace

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from routesim.calibration.off_policy.estimators import Bools, Floats, Ints
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.draws import identities, key, uniforms
 from routesim.sim.trace import Trace
 

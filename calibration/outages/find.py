@@ -15,17 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from routesim.calibration.history.router_skips import SkipTimes, router_rest_s, shut_evidence
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import OUTAGE_KINDS, OutageKind
 from routesim.sim.outages import Outage
 from routesim.sim.trace import seconds
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 STATES = ("up", "partial", "down", "slow")
 _KIND: dict[str, OutageKind] = {kind: kind for kind in OUTAGE_KINDS}
@@ -46,7 +43,7 @@ class Health:
     at: Floats
     lost: Bools
     slowness: Floats
-    order: npt.NDArray[np.int64]
+    order: Ints
     spread: float
     skipped: Bools
     shut: Bools

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.model import OUTAGE_KINDS
 from routesim.sim.outages import Outage
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 CHANCE = 0.01  # of claiming any shared switch in a history whose processors are independent
 _TOGETHER_S = 120.0  # a shared switch takes its processors down within this, as far as their attempts can tell
@@ -97,7 +94,7 @@ def _common(windows: Mapping[str, tuple[float, float]], names: Sequence[str]) ->
     return max(windows[name][0] for name in names), min(windows[name][1] for name in names)
 
 
-def _link(outages: Sequence[Outage], blur: Floats, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64],
+def _link(outages: Sequence[Outage], blur: Floats, a: Ints, b: Ints,
           window: tuple[float, float]) -> _Link | None:
     """The better of two tests, doubled for having tried both: beginning together, and ending together as well."""
     start, end = window

@@ -12,17 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, special
 
 from routesim.calibration.outages.find import Found, GapSeen, gaps_and_durations
 from routesim.calibration.outages.joint import common_window, shared_switches
 from routesim.calibration.times import FAMILIES, FittedTime, build, fit_time, hessian
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.model import JointOutages, OutageEffect, OutageKind, Outages
 from routesim.sim.outages import Outage
 from routesim.sim.uncertainty import Block, Scale, pointer
-
-Floats = npt.NDArray[np.float64]
 
 DURATIONS = ("lognormal", "weibull", "exponential")
 GAPS = ("exponential", "weibull", "lognormal")
@@ -86,7 +84,7 @@ def fit_outages(found: Found, windows: Mapping[str, tuple[float, float]]) -> Fit
     return FittedOutages(processes, uncertainty, joint, tuple(len(switch.outages) for switch in switches))
 
 
-def fit_durations(minutes: Floats, whole: npt.NDArray[np.bool_]) -> FittedTime:
+def fit_durations(minutes: Floats, whole: Bools) -> FittedTime:
     """Durations (n,) in minutes, ``whole`` (n,) false where one was cut by the window: lognormal, unless the criterion
     speaks strongly for another family."""
     fits = {name: fit_time(minutes, whole, (name,), prior=_USUAL_DURATION[name]) for name in DURATIONS}

@@ -10,10 +10,10 @@ from scipy.stats import binom
 
 from routesim.reports.experiment.looks import Plan
 from routesim.reports.experiment.rules import DIRECT_RULES, first_look
-from routesim.reports.metrics.columns import Floats
 from routesim.reports.statistics.auto_winner import Outcome, Trial, auto_winner
 from routesim.reports.statistics.by_world import Figures
 from routesim.reports.statistics.sample_ratio import ALARM
+from routesim.sim.arrays import Floats
 
 AGREES = 0.0027  # two-sided chance of three standard errors
 

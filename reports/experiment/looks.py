@@ -16,19 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from routesim.policies.vocabulary import BASIS_POINTS
-from routesim.reports.metrics.columns import (
-    ABSENT,
-    APPROVED,
-    Bools,
-    Columns,
-    Floats,
-    Ints,
-    numbers,
-    one_chunk,
-    plain_text,
-)
+from routesim.reports.metrics.columns import ABSENT, APPROVED, Columns, numbers, one_chunk, plain_text
 from routesim.reports.metrics.measure import payment_waits_ms
 from routesim.reports.statistics.sample_ratio import sample_ratio
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 
 

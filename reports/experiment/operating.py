@@ -22,12 +22,12 @@ from routesim.reports.experiment.rules import (
     platform_bounds,
     robust_error,
 )
-from routesim.reports.metrics.columns import Floats
 from routesim.reports.statistics.by_world import Figures, by_world, chance, mean, ratio
 from routesim.reports.statistics.design_effects import Phase, ramped_lift
 from routesim.reports.statistics.platform_rule import ALPHA
 from routesim.reports.statistics.sample_ratio import ALARM
 from routesim.reports.statistics.winners_curse import Corrected, many_looks, single_look
+from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
 

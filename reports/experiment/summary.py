@@ -16,12 +16,12 @@ from routesim.reports.experiment.looks import Plan
 from routesim.reports.experiment.operating import corrected, guards, operating, ramped, stale
 from routesim.reports.experiment.record import Record, lift_pp
 from routesim.reports.experiment.strata import in_order
-from routesim.reports.metrics.columns import Floats
 from routesim.reports.statistics.by_world import Figures, by_world, mean
 from routesim.reports.statistics.design_effects import naive_false_positives
 from routesim.reports.statistics.intervals import interval
 from routesim.reports.statistics.power import LIFTS_PP, Design, arms, power, size
 from routesim.reports.statistics.sample_ratio import payments_to_detect
+from routesim.sim.arrays import Floats
 
 LOST = (0.005, 0.01, 0.02, 0.05)
 """Shares of the treatment's units that a log may lose: how soon is it seen?"""

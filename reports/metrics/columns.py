@@ -15,11 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 OUTCOMES = ("approved", "declined", "unavailable", "timeout", "refused")
 APPROVED, DECLINED, UNAVAILABLE, TIMEOUT, REFUSED = range(5)

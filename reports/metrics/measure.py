@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports.metrics.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Bools, Columns, Floats, Ints
+from routesim.reports.metrics.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Columns
 from routesim.reports.metrics.darktime import darktime_min
 from routesim.reports.metrics.support import Support
 from routesim.reports.metrics.tallies import Series, series
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.customers import DELIBERATE_DELAY_S
 from routesim.sim.log import AttemptLog
 
@@ -184,7 +185,7 @@ def lift_unsupported_pp(policy: Columns, baseline: Columns) -> float:
     return 100.0 * (gained - float((baseline.approved[theirs] - rate).sum()) / n_baseline)
 
 
-def _touched(columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _touched(columns: Columns) -> Bools:
     touched = np.zeros(len(columns.arrived_us), dtype=bool)
     touched[columns.payment[columns.unsupported]] = True
     return touched

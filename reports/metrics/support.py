@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from routesim.reports.metrics.columns import Bools, Ints, by_payment, encode, numbers, plain_text
+from routesim.reports.metrics.columns import by_payment, encode, numbers, plain_text
+from routesim.sim.arrays import Bools, Ints
 from routesim.sim.log import AttemptLog
 
 MIN_ATTEMPTS = 30
@@ -125,5 +125,5 @@ class Support:
 
     def unsupported(self, log: AttemptLog) -> Bools:
         """Per attempt of ``log`` (in its order): whether history holds fewer than MIN_ATTEMPTS in its cell."""
-        few: npt.NDArray[np.bool_] = self.attempts(log) < MIN_ATTEMPTS
+        few: Bools = self.attempts(log) < MIN_ATTEMPTS
         return few

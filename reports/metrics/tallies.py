@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import APPROVED, OUTCOMES, REFUSED, Columns, Floats, Ints
+from routesim.reports.metrics.columns import APPROVED, OUTCOMES, REFUSED, Columns
+from routesim.sim.arrays import Floats, Ints
 
 HOUR_US = 3_600_000_000
 BINS_PER_DECADE = 20

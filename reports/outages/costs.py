@@ -27,11 +27,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import Bools, numbers
+from routesim.reports.metrics.columns import numbers
 from routesim.reports.outages.hits import NAMES, Attempts, Struck
 from routesim.reports.outages.lost import lost_payments
 from routesim.reports.outages.shut_out import FOREVER, Stretches, shut_out
 from routesim.reports.statistics.intervals import Method, interval, tidy
+from routesim.sim.arrays import Bools
 from routesim.sim.log import MICROSECONDS, AttemptLog
 
 OUTAGE_COSTS = pa.schema([

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import OUTCOMES, REFUSED, TIMEOUT, UNAVAILABLE, Bools, Ints, encode, numbers
+from routesim.reports.metrics.columns import OUTCOMES, REFUSED, TIMEOUT, UNAVAILABLE, encode, numbers
+from routesim.sim.arrays import Bools, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.outages import Outage
 

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import Floats, Ints, encode, numbers
+from routesim.reports.metrics.columns import encode, numbers
 from routesim.reports.outages.hits import Attempts, Struck
 from routesim.reports.outages.shut_out import passed_over
+from routesim.sim.arrays import Floats, Ints
 from routesim.sim.log import AttemptLog
 
 

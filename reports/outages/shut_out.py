@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routesim.reports.metrics.columns import Bools, Ints, dictionary, encode, numbers, one_chunk
+from routesim.reports.metrics.columns import dictionary, encode, numbers, one_chunk
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 
 FOREVER = np.iinfo(np.int64).max
@@ -46,7 +47,7 @@ class Stretches:
         return np.asarray((self.before_us <= end_us) & (self.returned_us >= start_us))
 
     @property
-    def minutes(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def minutes(self) -> Floats:
         """How long each lasted: until the processor's return, or the last attempt that passed it over; (S,)."""
         until = np.where(self.returned_us == FOREVER, self.last_us, self.returned_us)
         return np.asarray((until - self.first_us) / 60e6)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import Ints, encode, numbers
+from routesim.reports.metrics.columns import encode, numbers
 from routesim.reports.outages.costs import Cost, Lived
 from routesim.reports.outages.hits import NAMES, Struck
+from routesim.sim.arrays import Ints
 from routesim.sim.log import MICROSECONDS, AttemptLog
 
 BINS_PER_OUTAGE = 40

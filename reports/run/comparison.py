@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.metrics.columns import Floats
 from routesim.reports.metrics.measure import FIGURES, Measured
 from routesim.reports.metrics.tallies import Series
 from routesim.reports.outages.costs import summary as outage_summary
 from routesim.reports.run.off_policy import judged
 from routesim.reports.statistics.intervals import Interval, Method, interval, tidy
+from routesim.sim.arrays import Floats
 
 REPLICATIONS = pa.schema([
     pa.field("policy", pa.string()),

@@ -26,11 +26,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from routesim.reports.metrics.columns import Floats
 from routesim.reports.metrics.measure import FIGURES
 from routesim.reports.run.folder import Run, read
 from routesim.reports.run.what_differs import hashes, not_recorded, replicated, what_differs
 from routesim.reports.statistics.intervals import Basis, Interval, Method, interval
+from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
 HEADLINE = ("approval_rate", "lift_pp", "order_approval_rate", "first_attempt_rate", "attempts_per_payment",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from routesim.reports.metrics.columns import Floats
+from routesim.sim.arrays import Floats
 
 Figures = dict[str, Any]
 LEVEL = 0.95

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.special import gammaln, ndtri
 from scipy.stats import binom
 
-from routesim.reports.metrics.columns import Bools, Floats, Ints
 from routesim.reports.statistics.platform_rule import LEAST_LIFT_PP
+from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.errors import BadInput, nearest
 
 ExactTest = Literal["pooled", "unpooled", "yates", "fisher", "platform_up"]

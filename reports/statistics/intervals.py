@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 from scipy.stats import qmc
 
-from routesim.reports.metrics.columns import Floats
+from routesim.sim.arrays import Floats
 
 Basis = Literal["worlds and luck", "worlds", "luck", "none"]
 Method = Literal["t", "generalised"]

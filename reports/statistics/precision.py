@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtri
 
-from routesim.reports.metrics.columns import Floats
+from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
 MOST_REPLICATIONS = 10_000_000

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from routesim.reports.metrics.columns import Floats
+from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput, nearest
 
 Boundary = Literal["fixed", "pocock", "obrien_fleming", "bonferroni", "naive"]

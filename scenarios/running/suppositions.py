@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import optimize, special
@@ -19,6 +18,7 @@ from routesim.policies.durations import parse_duration
 from routesim.scenarios.document.schema import Scenario
 from routesim.scenarios.document.what_ifs import ApprovalShift, ProcessorChange
 from routesim.scenarios.document.what_ifs import World as WhatIfs
+from routesim.sim.arrays import Bools, Floats
 from routesim.sim.customers import Customers, Patience
 from routesim.sim.draws import Luck, generator, identities, key, uniforms
 from routesim.sim.engine import Change
@@ -28,8 +28,6 @@ from routesim.sim.model import Capacity, Model, Processor, World
 from routesim.sim.network_rules import Enforcement
 from routesim.sim.outages import Outage, draw_outages
 from routesim.sim.trace import CHUNK, Trace, timestamps
-
-Floats = npt.NDArray[np.float64]
 
 FOREVER = float("inf")
 _CLONE_JITTER_S = 900.0  # clones of a payment spread over half an hour: the day's rhythm stays, the instant does not
@@ -130,7 +128,7 @@ def _drawn_pp(world: World, name: str, shift: ApprovalShift) -> float:
 
 
 def _logit_shift(scenario: Scenario, decisions: IssuerDecisions, processor: str, pp: float,
-                 applies: npt.NDArray[np.bool_], place: tuple[str | int, ...]) -> float:
+                 applies: Bools, place: tuple[str | int, ...]) -> float:
     """The shift of the judgement's logit that moves approval at ``processor`` by ``pp`` on average over payments that
     are not blocked; the share that is blocked, which no processor can change, is allowed for."""
     rows = np.flatnonzero(applies)
@@ -154,7 +152,7 @@ def _logit_shift(scenario: Scenario, decisions: IssuerDecisions, processor: str,
     return float(optimize.brentq(lambda s: approval(s) - target, -40, 40, xtol=1e-6))
 
 
-def matching(trace: Trace, predicate: Predicate) -> npt.NDArray[np.bool_]:
+def matching(trace: Trace, predicate: Predicate) -> Bools:
     """Which payments of a trace a compiled ``when`` holds for, (n,)."""
     chunks = (trace.payments(c) for c in range(-(-len(trace) // CHUNK)))
     return np.array([predicate(payment) for chunk in chunks for payment in chunk], dtype=bool)
