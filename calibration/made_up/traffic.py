@@ -67,7 +67,7 @@ def _arrivals(about: Traffic, days: int, per_day: float, seed: int,
 
 
 def _columns(about: Traffic, arrived: Floats, is_mit: Bools, expected: float,
-             seed: int) -> list[pa.Floats]:
+             seed: int) -> list[pa.Array]:
     n = len(arrived)
     customers = max(20, round(expected * about.customers_per_payment))
     names = _opaque("customer", "U", customers, seed)
@@ -121,13 +121,13 @@ def _columns(about: Traffic, arrived: Floats, is_mit: Bools, expected: float,
     return [_array(values.get(field.name), field.type, n) for field in PAYMENTS]
 
 
-def _array(values: object, kind: pa.DataType, n: int) -> pa.Floats:
+def _array(values: object, kind: pa.DataType, n: int) -> pa.Array:
     if values is None:
         return pa.nulls(n, kind)
-    return values if isinstance(values, pa.Floats) else pa.array(values, kind)
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
-def _due(arrived: Floats, is_mit: Bools) -> pa.Floats:
+def _due(arrived: Floats, is_mit: Bools) -> pa.Array:
     """A merchant-initiated payment falls due on the hour and is sent within it."""
     due = timestamps(np.floor(arrived / _HOUR_S) * _HOUR_S)
     return pa.array(np.where(is_mit, due.cast(pa.int64()).to_numpy(), 0), mask=~is_mit).cast(due.type)
