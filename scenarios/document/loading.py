@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from routesim.policies.catalog import build
@@ -15,7 +14,6 @@ from routesim.policies.description import nearest
 from routesim.policies.logged import LoggedTables
 from routesim.policies.retry.predictor import ForesightSource
 from routesim.policies.vocabulary import Policy
-from routesim.scenarios.document.complaints import complaint
 from routesim.scenarios.document.overrides import apply_overrides
 from routesim.scenarios.document.schema import Scenario
 from routesim.scenarios.document.yaml_reader import Place, Source, read_yaml
@@ -29,12 +27,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
     """
     data, source = _read(path, ())
     apply_overrides(data, source, overrides)
-    if isinstance(data.get("policies"), dict):
-        data["policies"] = expand_likes(data["policies"], source)
-    try:
-        return Scenario.model_validate(data).located(path.parent, source)
-    except ValidationError as error:
-        raise complaint(error, source) from None
+    return Scenario(data, folder=path.parent, source=source)
 
 
 def _read(path: Path, chain: tuple[str, ...]) -> tuple[dict[str, Any], Source]:
@@ -57,34 +50,6 @@ def _read(path: Path, chain: tuple[str, ...]) -> tuple[dict[str, Any], Source]:
         if key not in data:
             source.marks.update({place: mark for place, mark in origin.marks.items() if place[:1] == (key,)})
     return taken | data, source
-
-
-def expand_likes(policies: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """``policies`` with each ``like`` replaced by the parts it stands for. Raises BadInput where it leads nowhere."""
-    return {name: _expanded(name, policies, source, ()) for name in policies}
-
-
-def _expanded(name: str, policies: Mapping[str, Any], source: Source, chain: tuple[str, ...]) -> Any:
-    written = policies[name]
-    if not isinstance(written, dict) or "like" not in written:
-        return written
-    like, place = written["like"], ("policies", name, "like")
-    where = source.mark(place).where
-    if not isinstance(like, str) or like not in policies:
-        hint = nearest(like, [each for each in policies if each != name])
-        raise BadInput(f"policies.{name}.like: no policy is called {like!r}{hint}", where=where)
-    if like == name or like in chain:
-        circle = " -> ".join((*chain, name, like))
-        raise BadInput(f"policies.{name}.like: `like` goes round in a circle: {circle}", where=where)
-    parent = _expanded(like, policies, source, (*chain, name))
-    if not isinstance(parent, dict) or "policy" in parent:
-        raise BadInput(
-            f"policies.{name}.like: {like!r} is a whole policy, without parts that could be replaced", where=where
-        )
-    for part in parent:
-        if part not in written:
-            source.copy_marks(("policies", like, part), ("policies", name, part))
-    return {part: value for part, value in (parent | written).items() if part != "like"}
 
 
 def resolved(scenario: Scenario) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -20,7 +22,10 @@ from pydantic import (
 from routesim.policies.catalog import PolicyDescription, PolicyParts
 from routesim.policies.description import Description, key_error, nearest
 from routesim.policies.durations import Duration, parse_duration
+from routesim.scenarios.document.complaints import complaint
 from routesim.scenarios.document.experiment_block import ExperimentBlock
+from routesim.scenarios.document.in_python import plain_values, source_of
+from routesim.scenarios.document.likes import expand_likes
 from routesim.scenarios.document.moments import Moment, Timezone, format_moment
 from routesim.scenarios.document.what_ifs import Outages, World
 from routesim.scenarios.document.yaml_reader import Source
@@ -81,7 +86,27 @@ class Trace(Description):
 
 
 class Scenario(Description):
-    """One scenario file. Paths in it are relative to ``folder``."""
+    """A scenario: what is replayed, in which worlds, and which policies are compared.
+
+    Its keys are those of a scenario's file, given as a mapping, as keywords, or as both (keywords win). A moment may be
+    a datetime, a path a Path, and a router of your own its class, in place of its dotted path. Paths are relative to
+    ``folder``, by default the current folder; ``source`` tells where the parts stand in a file. Raises BadInput, in one
+    line, for the first thing that is wrong: reading is as strict as that of a file.
+
+    >>> scenario = rs.Scenario(
+    ...     scenario="one_more_attempt", timezone="America/Mexico_City", replications={"worlds": 2, "luck": 2},
+    ...     model="models/mine", trace={"source": "extracts/january", "from": "2026-01-10"}, baseline="legacy",
+    ...     policies={
+    ...         "legacy": {"route": [{"to": ["Worldpay", "Elavon"]}]},
+    ...         "retried": {"like": "legacy", "retry": [{"after": "soft", "max_attempts": 2, "delay": "3s",
+    ...                                                  "next": "rank"}]},
+    ...     })
+    >>> list(scenario.policies)
+    ['legacy', 'retried']
+    >>> rs.Scenario(scenario="lacks_all_else")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    routesim.sim.errors.BadInput: scenario: 'model' is missing (and 3 more)
+    """
 
     scenario: str
     seed: int = Field(default=0, ge=0)
@@ -106,6 +131,18 @@ class Scenario(Description):
 
     _folder: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default_factory=lambda: Source("scenario"))
+
+    def __init__(self, document: Mapping[str, Any] | None = None, /, *, folder: Path = Path(),
+                 source: Source | None = None, **keys: Any) -> None:
+        data = plain_values({**(document or {}), **keys})
+        source = source or source_of(data)
+        if isinstance(data.get("policies"), dict):
+            data["policies"] = expand_likes(data["policies"], source)
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise complaint(error, source) from None
+        self._folder, self._source = folder, source
 
     @field_validator("scenario")
     @classmethod
@@ -162,11 +199,6 @@ class Scenario(Description):
     def trace_source(self) -> str | Path:
         """The trace's file or folder, or its ``snowflake://`` address as it stands."""
         return self.trace.source if "://" in self.trace.source else self._folder / self.trace.source
-
-    def located(self, folder: Path, source: Source) -> Scenario:
-        """This scenario, knowing its folder and where its parts stand."""
-        self._folder, self._source = folder, source
-        return self
 
 
 def _plain(name: str) -> str:
