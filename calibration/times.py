@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize, special
+from statsmodels.tools.numdiff import approx_hess
 
 from routesim.sim import distributions as d
 from routesim.sim.arrays import Bools, Floats
 from routesim.sim.uncertainty import Scale
 
 WEAK_SD = 2.0  # of a prior around the start: it holds what the times do not tell, as a mixture's share of nothing
+_STEP = 1e-3  # of numerical derivatives, on scales where an estimate moves by about 1
 
 
 @dataclass(frozen=True)
@@ -95,21 +97,14 @@ def _fit(family: Family, times: Floats, seen: Bools, prior: tuple[Floats, Floats
 
     best = optimize.minimize(loss, start, method="Nelder-Mead",
                              options={"xatol": 1e-4, "fatol": 1e-5, "maxiter": 600 * len(start), "adaptive": True})
-    information = hessian(loss, best.x)
-    covariance: Floats = np.asarray(np.linalg.pinv(information, hermitian=True), dtype=np.float64)
+    covariance = inverse_hessian(loss, best.x)
     value = -float(best.fun)
     distribution = build(family, best.x)
     return FittedTime(distribution, family.names, family.scales, best.x, covariance, value,
                       len(start) * np.log(len(times)) - 2 * value)
 
 
-def hessian(f: Callable[[Floats], float], at: Floats, step: float = 1e-3) -> Floats:
-    """Second derivatives by central differences, (k, k)."""
-    n = len(at)
-    out = np.zeros((n, n))
-    eye = np.eye(n) * step
-    for i in range(n):
-        for j in range(i + 1):
-            out[i, j] = out[j, i] = (f(at + eye[i] + eye[j]) - f(at + eye[i] - eye[j])
-                                     - f(at - eye[i] + eye[j]) + f(at - eye[i] - eye[j])) / (4 * step * step)
-    return out
+def inverse_hessian(loss: Callable[[Floats], float], at: Floats) -> Floats:
+    """Inverse (k, k) of the second derivatives of a negative log-likelihood at its minimum ``at`` (k,): the estimates'
+    covariance. The derivatives are central differences; directions that the loss does not know get no variance."""
+    return np.asarray(np.linalg.pinv(approx_hess(at, loss, epsilon=_STEP), hermitian=True), dtype=np.float64)

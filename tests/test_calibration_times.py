@@ -12,7 +12,7 @@ import pytest
 
 from routesim.calibration.latency import fit_latency
 from routesim.calibration.outages.process import DURATIONS, GAPS, fit_durations
-from routesim.calibration.times import FAMILIES, build, fit_time, hessian
+from routesim.calibration.times import FAMILIES, build, fit_time, inverse_hessian
 from routesim.sim import distributions as d
 from tests.logs import attempt, log, payment
 
@@ -97,9 +97,12 @@ def test_a_prior_holds_a_fit_to_few_times() -> None:
         fit_time(np.array([12.0]), np.array([False]))
 
 
-def test_hessian_of_a_quadratic_is_its_matrix() -> None:
-    matrix = np.array([[3.0, 1.0], [1.0, 2.0]])
-    assert hessian(lambda x: float(0.5 * x @ matrix @ x), np.array([0.4, -2.0])) == pytest.approx(matrix, abs=1e-6)
+def test_covariance_is_that_of_the_normal_law_whose_logarithm_is_the_loss() -> None:
+    covariance = np.array([[3.0, 1.0], [1.0, 2.0]])
+    precision, mean = np.linalg.inv(covariance), np.array([0.4, -2.0])
+    found = inverse_hessian(lambda x: float(0.5 * (x - mean) @ precision @ (x - mean)), mean)
+    assert found == pytest.approx(covariance, abs=1e-6)
+    assert inverse_hessian(lambda x: float(x[0] ** 2), np.zeros(2)) == pytest.approx(np.diag([0.5, 0.0]), abs=1e-6)
 
 
 def test_build_undoes_the_scales() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from statsmodels.stats.multitest import multipletests
 
 FALSE_ALARM = 0.01  # chance that a right model fails
 
@@ -48,9 +49,10 @@ def judge(surprises: Iterable[Surprise]) -> list[Finding]:
     """Verdicts by Holm's procedure (1979) at FALSE_ALARM over the family, the least likely first."""
     rows = sorted((s for s in surprises if np.isfinite([s.observed, s.expected, s.p_value]).all()),
                   key=lambda s: (s.p_value, s.figure))
-    findings, failing = [], True
-    for i, s in enumerate(rows):
-        failing = failing and s.p_value <= FALSE_ALARM / (len(rows) - i)
-        hint = next((hint for start, hint in _HINTS if s.figure.startswith(start)), "the model as a whole")
-        findings.append(Finding(s.figure, s.observed, s.expected, s.sd, s.p_value, not failing, hint))
-    return findings
+    failing = multipletests([s.p_value for s in rows], FALSE_ALARM, "holm")[0] if rows else ()
+    return [Finding(s.figure, s.observed, s.expected, s.sd, s.p_value, not bool(failed), _look_at(s.figure))
+            for s, failed in zip(rows, failing, strict=True)]
+
+
+def _look_at(figure: str) -> str:
+    return next((hint for start, hint in _HINTS if figure.startswith(start)), "the model as a whole")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 
 from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.model import OUTAGE_KINDS
@@ -144,22 +144,10 @@ def _one_outage(parts: Sequence[Outage], blur: Floats) -> Outage:
 
 def _components(near: Bools) -> list[list[int]]:
     """Groups of two or more outages that coincidences connect, in the order of their first."""
-    left = set(range(len(near)))
-    groups = []
-    for first in range(len(near)):
-        if first not in left:
-            continue
-        group, todo = [], [first]
-        left.discard(first)
-        while todo:
-            at = todo.pop()
-            group.append(at)
-            new = [int(i) for i in np.flatnonzero(near[at]) if int(i) in left]
-            left -= set(new)
-            todo += new
-        if len(group) > 1:
-            groups.append(sorted(group))
-    return groups
+    groups: dict[int, list[int]] = {}
+    for outage, label in enumerate(sparse.csgraph.connected_components(near, directed=False)[1].tolist()):
+        groups.setdefault(label, []).append(outage)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _cliques(names: Sequence[str], linked: set[tuple[str, str]]) -> list[tuple[str, ...]]:

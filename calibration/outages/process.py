@@ -16,7 +16,7 @@ from scipy import optimize, special
 
 from routesim.calibration.outages.find import Found, GapSeen, gaps_and_durations
 from routesim.calibration.outages.joint import common_window, shared_switches
-from routesim.calibration.times import FAMILIES, FittedTime, build, fit_time, hessian
+from routesim.calibration.times import FAMILIES, FittedTime, build, fit_time, inverse_hessian
 from routesim.sim.arrays import Bools, Floats
 from routesim.sim.model import JointOutages, OutageEffect, OutageKind, Outages
 from routesim.sim.outages import Outage
@@ -126,7 +126,7 @@ def _fit_gaps(gaps: Sequence[list[tuple[float, GapSeen]]], own: int, name: str) 
     start = np.concatenate([np.full(own, common), np.full(len(rows) - own, common + _USUAL_SWITCH[0]),
                             np.zeros(shapes)])
     best = optimize.minimize(loss, start, method="BFGS")
-    covariance: Floats = np.asarray(np.linalg.pinv(hessian(loss, best.x), hermitian=True), dtype=np.float64)
+    covariance = inverse_hessian(loss, best.x)
     criterion = 2 * float(best.fun) + float(shapes * np.log(max(events, 2)))
     return name, np.asarray(best.x, dtype=np.float64), covariance, criterion
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
-from scipy.stats import chi2
+from scipy.stats import chisquare
 
 from routesim.sim.errors import BadInput
 
@@ -41,8 +41,7 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float], alarm: float = 
     if min(counts) < 0 or sum(counts) == 0 or not all(0 < share < math.inf for share in shares):
         raise BadInput("counts must not be negative or all 0, and shares must be above 0", "sample ratio")
     expected = [sum(counts) * share / sum(shares) for share in shares]
-    statistic = sum((count - hope) ** 2 / hope for count, hope in zip(counts, expected, strict=True))
-    p_value = float(chi2.sf(statistic, len(counts) - 1))
+    statistic, p_value = map(float, chisquare(counts, expected))
     return SampleRatio(statistic, p_value, p_value < alarm, tuple(counts), tuple(expected))
 
 
