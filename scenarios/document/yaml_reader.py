@@ -2,28 +2,36 @@
 
 Only plain data comes out: mappings with text keys, lists, text, numbers, true, false and null by YAML 1.2's core
 schema. ``on``, ``no`` and dates are text; ``05`` is the number 5 (and the reader remembers how it was written).
+
+The lines are those of ruamel.yaml's nodes. Its round-trip documents have lines too (``.lc``), but neither those of
+merged keys nor the text of a scalar as it was written, and they read dates and ``1_000`` as YAML 1.1 does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from routesim.sim.errors import BadInput
 
 Key = str | int
 Place = tuple[Key, ...]
+Pairs = dict[str, tuple[Node, Node]]  # text of a key to the nodes of key and value
 
 _MOST_NODES = 100_000  # aliases within aliases can make a short file endless
+_DEEPEST = 100
+_LONGEST_NUMBER = 100  # characters
 _TAGS = "tag:yaml.org,2002:"
 _SCALARS = {"null", "bool", "int", "float", "timestamp", "value", "merge"}  # as plain text resolves
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _NULL = re.compile(r"null|Null|NULL|~|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -77,28 +85,47 @@ class Source:
 def read_yaml(path: Path) -> tuple[Any, Source]:
     """The document in the file, and where its parts stand. Raises BadInput where it is missing or no plain YAML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise BadInput("no such file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot be read as UTF-8 text: {error}", where=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"this is not UTF-8 text: {error.reason} {content[error.start]:#04x}; save the file as UTF-8",
+                       where=f"{path}:{line}") from None
     return parse_yaml(text, path.name)
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, Source]:
     """As read_yaml, of a text; ``name`` stands for the file in complaints."""
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
+        node = _composed(text, name)
+        if node is None:
+            raise BadInput("the file is empty", where=name)
+        return _Reader(name).read(node)
+    except RecursionError:
+        raise BadInput(f"nested too deeply; {_DEEPEST} levels are allowed", where=name) from None
+
+
+def _composed(text: str, name: str) -> Node | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
+            return YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark is not None else name
         problem = " ".join(str(error.problem or error.context or "not YAML").split())
         raise BadInput(f"this is not YAML: {problem}", where=where) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except ReaderError as error:
+        line = text.count("\n", 0, int(error.position)) + 1
+        raise BadInput(f"this is not YAML: the character {chr(error.character)!a} is not allowed",
+                       where=f"{name}:{line}") from None
+    except (YAMLError, ValueError, OverflowError) as error:
         raise BadInput(f"this is not YAML: {' '.join(str(error).split())[:200]}", where=name) from None
-    if node is None:
-        raise BadInput("the file is empty", where=name)
-    return _Reader(name).read(node)
 
 
 class _Reader:
@@ -107,7 +134,7 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self.source = Source(name)
         self._nodes = 0
-        self._above: list[int] = []
+        self._pairs_of: dict[int, Pairs | None] = {}  # by the node's identity; None while they are gathered
 
     def read(self, node: Node) -> tuple[Any, Source]:
         return self._value(node, (), self._line(node)), self.source
@@ -118,63 +145,80 @@ class _Reader:
     def _refuse(self, node: Node, message: str) -> BadInput:
         return BadInput(message, where=f"{self.source.name}:{self._line(node)}")
 
+    def _refuse_tag(self, node: Node) -> BadInput:
+        return self._refuse(node, f"the tag {node.tag} is not allowed; write plain YAML")
+
     def _value(self, node: Node, path: Place, line: int) -> Any:
         self._nodes += 1
-        if self._nodes > _MOST_NODES or id(node) in self._above:
-            raise self._refuse(node, "aliases within aliases make this document too large")
+        if self._nodes > _MOST_NODES:
+            raise self._refuse(node, f"aliases within aliases make this document too large: {_MOST_NODES:,} values are "
+                                     "allowed")
+        if len(path) > _DEEPEST:
+            raise self._refuse(node, f"nested too deeply; {_DEEPEST} levels are allowed")
         text = node.value if isinstance(node, ScalarNode) else None
         self.source.marks[path] = Mark(f"{self.source.name}:{line}", line, text)
         if isinstance(node, ScalarNode):
             return self._scalar(node)
-        self._above.append(id(node))
-        value: Any
         if isinstance(node, MappingNode):
-            value = self._mapping(node, path)
-        elif isinstance(node, SequenceNode) and node.tag == f"{_TAGS}seq":
-            value = [self._value(each, (*path, place), self._line(each)) for place, each in enumerate(node.value)]
-        else:
-            raise self._refuse(node, f"the tag {node.tag} is not allowed; write plain YAML")
-        self._above.pop()
-        return value
+            return {key: self._value(value, (*path, key), self._line(key_node))
+                    for key, (key_node, value) in self._pairs(node).items()}
+        if node.tag != f"{_TAGS}seq":
+            raise self._refuse_tag(node)
+        return [self._value(each, (*path, place), self._line(each)) for place, each in enumerate(node.value)]
 
-    def _mapping(self, node: MappingNode, path: Place) -> dict[str, Any]:
+    def _pairs(self, node: MappingNode) -> Pairs:
+        """A mapping's own keys, then those that it merges: of several mappings that have a key, the first one's.
+
+        Each mapping's are gathered once, however many merge it, so that merges of merges cannot explode.
+        """
+        if id(node) in self._pairs_of:
+            known = self._pairs_of[id(node)]
+            if known is None:
+                raise self._refuse(node, "<< merges a mapping into itself")
+            return known
         if node.tag != f"{_TAGS}map":
-            raise self._refuse(node, f"the tag {node.tag} is not allowed; write plain YAML")
-        value: dict[str, Any] = {}
-        lines: dict[str, int] = {}
-        for key_node, value_node in self._pairs(node):
-            key = key_node.value if isinstance(key_node, ScalarNode) else None
-            if key is None:
-                raise self._refuse(key_node, "a key must be text")
-            if key in lines:
-                raise self._refuse(key_node, f"the key {key!r} stands twice; it stood on line {lines[key]} already")
-            lines[key] = self._line(key_node)
-            value[key] = self._value(value_node, (*path, key), lines[key])
-        for merged in self._merged(node):
-            for key_node, value_node in self._pairs(merged):
-                if isinstance(key_node, ScalarNode) and key_node.value not in value:
-                    key = key_node.value
-                    value[key] = self._value(value_node, (*path, key), self._line(key_node))
-        return value
+            raise self._refuse_tag(node)
+        self._pairs_of[id(node)] = None
+        own: Pairs = {}
+        merges: list[tuple[Node, Node]] = []
+        for key_node, value in node.value:
+            is_merge = key_node.tag == f"{_TAGS}merge"
+            key = "<<" if is_merge else self._key(key_node)
+            before = merges[0][0] if is_merge and merges else own[key][0] if key in own else None
+            if before is not None:
+                several = "; it takes a list of mappings" if is_merge else ""
+                raise self._refuse(key_node, f"the key {key!r} stands twice; it stood on line {self._line(before)} "
+                                             f"already{several}")
+            if is_merge:
+                merges.append((key_node, value))
+            else:
+                own[key] = (key_node, value)
+        for key_node, value in merges:
+            for each in value.value if isinstance(value, SequenceNode) else [value]:
+                if not isinstance(each, MappingNode):
+                    raise self._refuse(key_node, "<< takes a mapping, or a list of them")
+                own |= {key: pair for key, pair in self._pairs(each).items() if key not in own}
+        self._pairs_of[id(node)] = own
+        return own
 
-    def _pairs(self, node: MappingNode) -> Iterator[tuple[Node, Node]]:
-        return ((key, value) for key, value in node.value if key.tag != f"{_TAGS}merge")
-
-    def _merged(self, node: MappingNode) -> Iterator[MappingNode]:
-        for key, value in node.value:
-            if key.tag == f"{_TAGS}merge":
-                for each in value.value if isinstance(value, SequenceNode) else [value]:
-                    if not isinstance(each, MappingNode):
-                        raise self._refuse(key, "<< takes a mapping, or a list of them")
-                    yield each
+    def _key(self, node: Node) -> str:
+        if not isinstance(node, ScalarNode):
+            raise self._refuse(node, "a key must be text")
+        self._scalar(node)
+        return str(node.value)
 
     def _scalar(self, node: ScalarNode) -> Any:
         text = str(node.value)
-        if node.style in ("'", '"', "|", ">") or node.tag == f"{_TAGS}str":
+        if (wrong := _NOT_TEXT.search(text)) is not None:
+            raise self._refuse(node, f"the character {wrong[0]!a} is not allowed")
+        if node.tag == f"{_TAGS}str":
             return text
-        if str(node.tag).removeprefix(_TAGS) not in _SCALARS:
-            raise self._refuse(node, f"the tag {node.tag} is not allowed; write plain YAML")
-        return plain_scalar(text)
+        if str(node.tag).removeprefix(_TAGS) not in _SCALARS or node.style is not None:
+            raise self._refuse_tag(node)
+        value = plain_scalar(text)
+        if not isinstance(value, str) and len(text) > _LONGEST_NUMBER:
+            raise self._refuse(node, f"a number of {len(text):,} characters; {_LONGEST_NUMBER} are allowed")
+        return value
 
 
 def plain_scalar(text: str) -> str | int | float | bool | None:
