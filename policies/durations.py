@@ -27,17 +27,6 @@ def parse_duration(text: str) -> float:
     return number / 1_000 if unit == "ms" else number * _UNITS_S[unit]
 
 
-def format_duration(duration_s: float) -> str:
-    """``duration_s``, rounded to the millisecond, in the largest unit that divides it. Raises ValueError below 0."""
-    if not 0 <= duration_s < float("inf"):
-        raise ValueError(f"a duration cannot be {duration_s}")
-    milliseconds = round(duration_s * 1_000)
-    for unit, unit_s in _UNITS_S.items():
-        if milliseconds and milliseconds % round(unit_s * 1_000) == 0:
-            return f"{milliseconds // round(unit_s * 1_000)}{unit}"
-    return f"{milliseconds}ms" if milliseconds else "0s"
-
-
 def _checked(text: str, *, positive: bool) -> str:
     if parse_duration(text) == 0 and positive:
         raise ValueError("must last longer than nothing")

@@ -136,11 +136,6 @@ class Logged:
         self._next = _share_lookups(tables.next)
         self._max_attempts = tables.max_attempts
 
-    def first_choice_shares(self, payment: Payment) -> dict[str, float]:
-        """The probability with which history's router sends ``payment`` first to each processor; empty: unknown."""
-        shares = _find(self._first, payment, None)
-        return dict(shares.by_name) if shares is not None else {}
-
     def decide(self, view: View, draw: Draw) -> Action:
         """As history would: its first choice, or another attempt after its kind of delay."""
         if not view.answers:

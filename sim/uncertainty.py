@@ -51,10 +51,6 @@ class Block:
         drawn = self.estimates + self.factor @ z
         return {p: float(_BACK[s](x)) for p, s, x in zip(self.pointers, self.scales, drawn, strict=True)}
 
-    def standard_errors(self) -> Floats:
-        """Standard error of each number on its transformed scale, (n,)."""
-        return np.sqrt((self.factor**2).sum(axis=1))
-
 
 @dataclass(frozen=True)
 class Uncertainty:

@@ -11,7 +11,7 @@ from routesim.sim.distributions import Lognormal
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Comebacks
 from routesim.sim.trace import Trace
-from tests.worlds import InOrder, model_of, poisson_arrivals, simulate, trace_of
+from tests.worlds import InOrder, model_of, poisson_arrivals, simulate, standard_errors, trace_of
 
 RATES = {"": 0.2, "51": 0.45, "05": 0.3}
 DELAY, SAME = Lognormal(median=4.0, sigma=0.9), 0.7
@@ -41,7 +41,7 @@ def test_who_comes_back_how_soon_and_with_which_card(log: AttemptLog, fitted: Fi
     assert found is not None
     assert found.initiators == ["CIT"]  # no subscription came back
     numbers = {p: (e, s) for block in fitted.uncertainty
-               for p, e, s in zip(block.pointers, block.estimates, block.standard_errors(), strict=True)}
+               for p, e, s in zip(block.pointers, block.estimates, standard_errors(block), strict=True)}
     rates = RATES | {"14": RATES[""]}  # a code that the truth does not name has the common rate
     for code in ("05", "51", "14"):
         estimate, se = numbers[f"/comebacks/probability/{code}"]

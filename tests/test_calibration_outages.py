@@ -20,7 +20,7 @@ from routesim.sim.model import Model
 from routesim.sim.outages import Outage, draw_outages
 from routesim.sim.trace import seconds
 from routesim.sim.uncertainty import Uncertainty
-from tests.worlds import START, InOrder, model_of, poisson_arrivals, simulate, trace_of
+from tests.worlds import START, InOrder, model_of, poisson_arrivals, simulate, standard_errors, trace_of
 
 DAYS, PER_DAY = 28, 1500
 DAY = 86_400.0
@@ -189,7 +189,7 @@ def test_shared_numbers_have_the_stated_spread() -> None:
     # few outages lean on the field's usual median of 30 minutes and do not claim to know much
     assert 30 < fitted.processes["A"].duration_min.quantile(0.5) < 60
     block = next(b for b in fitted.uncertainty if b.name == "outage effects")
-    se = dict(zip(block.pointers, block.standard_errors(), strict=True))
+    se = dict(zip(block.pointers, standard_errors(block), strict=True))
     assert 0.4 < se["/processors/A/outages/duration_min/median"] < 1.2
     assert se["/processors/A/outages/kinds/down/share"] == se["/processors/B/outages/kinds/down/share"]
 

@@ -134,9 +134,9 @@ def test_the_design_effect_is_that_of_theory() -> None:
     variant = (random.random(customers) < 0.5).astype(np.int64)[unit]
     n = customers * size
     few = found(variant, np.sort(random.random(n)), random.random(n) < rate[unit], unit=unit)
-    effect = design_effect(plan(1), few)
+    effect = design_effect(few)
     assert effect == pytest.approx(cluster_effect(size, 1 / 11), rel=0.06)  # 3 standard errors, √(2/6000) each
-    assert design_effect(plan(1), replace(few, unit=np.arange(n))) == pytest.approx(1.0)
+    assert design_effect(replace(few, unit=np.arange(n))) == pytest.approx(1.0)
 
 
 def test_a_past_that_foretells_the_outcome_makes_cuped_surer() -> None:

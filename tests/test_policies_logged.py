@@ -37,10 +37,15 @@ FIRST = answer(1, "A", ARRIVED_AT + 1)
 
 
 def test_the_finest_cell_that_history_has() -> None:
-    logged = Logged(TABLES)
-    assert logged.first_choice_shares(payment()) == {"A": 0.2, "B": 0.8}
-    assert logged.first_choice_shares(payment(bank=None)) == {"A": 1.0}
-    assert logged.first_choice_shares(payment(currency="USD"))["C"] == 0.1
+    def propensities(**about: Any) -> dict[str, float]:
+        logged = Logged(TABLES)
+        actions = [logged.decide(view(payment(**about)), Luck(logged__first=(i + 0.5) / 40)) for i in range(40)]
+        firsts = [action.choices[0] for action in actions if isinstance(action, Send)]
+        return {first.processor: first.propensity for first in firsts}
+
+    assert propensities() == {"A": 0.2, "B": 0.8}
+    assert propensities(bank=None) == {"A": 1.0}
+    assert propensities(currency="USD") == {"A": 0.5, "B": 0.3, "C": 0.1, "D": 0.1}
 
 
 def test_replays_what_history_chose_unless_asked_not_to() -> None:

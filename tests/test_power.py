@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import NormalIndPower
@@ -17,10 +18,10 @@ from statsmodels.stats.proportion import (
     samplesize_proportions_2indep_onetail,
 )
 
+from routesim.reports.statistics.cuped import cuped
 from routesim.reports.statistics.design_effects import Phase, cluster_effect, ramped_lift
 from routesim.reports.statistics.exact_power import exact_power, least_size
 from routesim.reports.statistics.power import METHODS, Design, arms, mde, power, ratio_of_split, size
-from routesim.reports.statistics.precision import batch_means, common_numbers, mean_of, replications_for_half_width
 from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_ratio
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
@@ -128,8 +129,9 @@ def test_fishers_level_is_kept_and_least_sizes_are_least() -> None:
     lambda: ratio_of_split(0, 10_000),
     lambda: exact_power("fisher", 0.5, 0.6, 10**8, 10**8), lambda: cluster_effect(0.5, 0.1),
     lambda: cluster_effect(2, 1.1), lambda: sample_ratio([1], [1]), lambda: sample_ratio([0, 0], [1, 1]),
-    lambda: payments_to_detect(0.5, 0.5), lambda: ramped_lift([Phase(1, 1.0, 0.8, 0.8)]), lambda: mean_of([1.0]),
-    lambda: replications_for_half_width([1.0, 2.0]), lambda: batch_means([1.0], 2), lambda: common_numbers(0.5, 0.0),
+    lambda: payments_to_detect(0.5, 0.5), lambda: ramped_lift([Phase(1, 1.0, 0.8, 0.8)]),
+    lambda: cuped(np.ones(1), np.ones(2), np.ones(1), np.ones(2)),
+    lambda: cuped(np.ones(2), np.ones(2), np.ones(2), np.ones(3)),
 ])
 def test_what_no_test_can_have_is_refused_in_a_line(wrong: Callable[[], object]) -> None:
     with pytest.raises(BadInput) as refused:

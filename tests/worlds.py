@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View, Wait
+from routesim.sim.arrays import Floats
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine, Simulated
 from routesim.sim.issuer import IssuerDecisions
@@ -17,8 +18,14 @@ from routesim.sim.log import PAYMENTS
 from routesim.sim.model import Model, World
 from routesim.sim.outages import Outage, draw_outages
 from routesim.sim.trace import Trace, timestamps
+from routesim.sim.uncertainty import Block
 
 START = 1_767_571_200.0  # 2026-01-05T00:00:00Z, a Monday
+
+
+def standard_errors(block: Block) -> Floats:
+    """Of each of the block's numbers, on its transformed scale."""
+    return np.sqrt((block.factor**2).sum(axis=1))
 
 
 def trace_of(arrived_at: Sequence[float], **columns: Any) -> Trace:

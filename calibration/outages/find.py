@@ -87,7 +87,7 @@ def find_outages(log: AttemptLog, skips: SkipTimes | None = None,
         progress(f"outages, round {number + 1} of {_ROUNDS}")
         passes = [_forward_backward(h, parameters) for h in healths]
         posteriors = [posterior for posterior, _ in passes]
-        parameters = _learn(healths, posteriors, sum(refreshes for _, refreshes in passes), parameters)
+        parameters = _learn(healths, posteriors, sum(refreshes for _, refreshes in passes))
     stretches: list[tuple[Outage, float]] = []
     inside = np.zeros(log.attempts.num_rows, dtype=bool)
     for health, posterior in zip(healths, posteriors, strict=True):
@@ -197,7 +197,7 @@ def _forward_backward(health: Health, parameters: _Parameters) -> tuple[Floats, 
     return posterior, changes
 
 
-def _learn(healths: list[Health], posteriors: list[Floats], changes: float, old: _Parameters) -> _Parameters:
+def _learn(healths: list[Health], posteriors: list[Floats], changes: float) -> _Parameters:
     """The next parameters. Weak beta priors keep a state that history hardly shows from losing its meaning."""
     lost = sum((p[h.lost].sum(axis=0) for h, p in zip(healths, posteriors, strict=True)), np.zeros(4))
     seen = sum((p[~h.skipped].sum(axis=0) for h, p in zip(healths, posteriors, strict=True)), np.zeros(4))

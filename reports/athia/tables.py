@@ -111,10 +111,3 @@ def duckdb_ddl(keys: bool = True) -> list[str]:
     from sqlglot.errors import ErrorLevel
 
     return sqlglot.transpile(ddl(keys), read="snowflake", write="duckdb", unsupported_level=ErrorLevel.RAISE)
-
-
-def markdown(table: PlatformTable) -> str:
-    """The table's columns as the documentation lists them."""
-    rows = [(each.name, each.type, "yes" if each.nullable else "no", each.role, each.comment) for each in table.columns]
-    head = [("column", "type", "may be NULL", "role", "meaning"), ("---",) * 5]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [*head, *rows])

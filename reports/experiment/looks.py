@@ -230,7 +230,7 @@ def cluster_ratio(arms: Sequence[tuple[Floats, Ints]]) -> float:
     return clustered / independent if independent > 0 and clustered > 0 else 1.0
 
 
-def design_effect(plan: Plan, found: Outcomes) -> float:
+def design_effect(found: Outcomes) -> float:
     """The design effect of the unit for the lift between the first two variants, by what became of all payments."""
     yes = found.approved.astype(np.float64)
     return cluster_ratio([(yes[found.variant == v], found.unit[found.variant == v]) for v in (0, 1)])

@@ -83,7 +83,7 @@ def record(plan: Plan, found: Outcomes, labels: Mapping[str, pa.Array] | None = 
         unmet=[[list(why) for why in each] for each in judged.unmet], guards=judged.guards,
         adjusted=[None if each is None else asdict(each) for each in judged.adjusted],
         counts=_counts(plan, found, everyone), fresh=_counts(plan, found, ~found.stale),
-        phases=phase_counts(plan, found), strata=strata, design_effect=design_effect(plan, found),
+        phases=phase_counts(plan, found), strata=strata, design_effect=design_effect(found),
         units=len(np.unique(found.unit)))
 
 

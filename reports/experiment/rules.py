@@ -19,8 +19,8 @@ from scipy.special import ndtr
 from routesim.reports.experiment.looks import Look, Outcomes, Plan, cluster_ratio
 from routesim.reports.statistics.auto_winner import RULES as DIRECT
 from routesim.reports.statistics.auto_winner import Rule
+from routesim.reports.statistics.cuped import Adjusted, cuped
 from routesim.reports.statistics.platform_rule import ALPHA, FROM_DAY, LEAST_LIFT_PP, LEAST_SAMPLES, platform_verdict
-from routesim.reports.statistics.precision import Adjusted, cuped
 from routesim.reports.statistics.sample_ratio import ALARM
 from routesim.reports.statistics.stopping import always_valid, boundaries
 from routesim.sim.arrays import Floats

@@ -1,9 +1,7 @@
-"""What correlation between payments, retries and stale or changing splits do to an A/B test, in closed form.
+"""What correlation between payments and changing splits do to an A/B test, in closed form.
 
 A design effect is the true variance of a lift over the variance that independent payments would give; a test needs that
-many times the payments. ``power`` and ``experiment`` ask for the effect of clusters, the error of a test that ignores
-it and the ramp's paradox; ``retried_orders`` and ``retry_contamination`` are for who chooses between attempts, payments
-and orders as the unit before a test.
+many times the payments.
 """
 
 from __future__ import annotations
@@ -35,71 +33,6 @@ def cluster_effect(size: float, icc: float, cv: float = 0.0) -> float:
 def naive_false_positives(effect: float, alpha: float = 0.05) -> float:
     """How often an A/A test is called when the design effect is ignored: 2 Φ(-z_{1-alpha/2} / √effect)."""
     return float(2 * ndtr(ndtri(alpha / 2) / math.sqrt(effect)))
-
-
-@dataclass(frozen=True)
-class RetriedOrders:
-    """Orders whose failed attempts may be retried, and what a z test by attempt makes of them.
-
-    ``order_rate``: P(approved). ``attempts_per_order``. ``attempt_rate``: approvals per attempt.
-    ``variance_per_order``: of the attempt rate by the delta method, Var(S - R A) / E[A]² for approvals S, attempts A
-    and R = E[S] / E[A].
-    ``attempt_effect``: its variance over that of independent attempts; above 1 the z test by attempt is too bold.
-    """
-
-    order_rate: float
-    attempts_per_order: float
-    attempt_rate: float
-    variance_per_order: float
-    attempt_effect: float
-
-
-def retried_orders(first: float, retried: float, later: float, retries: int = 1) -> RetriedOrders:
-    """Orders approved at once with chance ``first``; a failed attempt is retried with chance ``retried``, at most
-    ``retries`` times, and a retry approved with chance ``later``. Raises BadInput for chances outside [0, 1].
-    """
-    _shares(first=first, retried=retried, later=later)
-    ways = [(first, 1, 1)]  # chance, approvals, attempts
-    failed = 1 - first
-    for attempts in range(1, retries + 1):
-        ways += [(failed * (1 - retried), 0, attempts), (failed * retried * later, 1, attempts + 1)]
-        failed *= retried * (1 - later)
-    ways.append((failed, 0, retries + 1))
-    approved = sum(chance * s for chance, s, _ in ways)
-    mean = sum(chance * a for chance, _, a in ways)
-    rate = approved / mean
-    variance = sum(chance * (s - rate * a) ** 2 for chance, s, a in ways) / mean**2
-    naive = rate * (1 - rate) / mean
-    return RetriedOrders(approved, mean, rate, variance, variance / naive if naive > 0 else 1.0)
-
-
-@dataclass(frozen=True)
-class Contamination:
-    """The order lift when retries stay in their arm, when they are bucketed anew, the ratio, and what it costs.
-
-    ``size_factor`` = 1 / attenuation²: how many times the payments the blurred test needs.
-    """
-
-    sticky_lift: float
-    rebucketed_lift: float
-    attenuation: float | None
-    size_factor: float | None
-
-
-def retry_contamination(first: tuple[float, float], second: tuple[float, float], retried: float,
-                        treatment_share: float = 0.5) -> Contamination:
-    """Contamination where a retry gets a new id, and so a new bucket; the order counts for its first arm.
-
-    ``first``, ``second``: approval chances of the first attempt and of the retry, each (control, treatment).
-    """
-    _shares(retried=retried, treatment_share=treatment_share, **{f"first[{i}]": p for i, p in enumerate(first)},
-            **{f"second[{i}]": p for i, p in enumerate(second)})
-    mixed = second[0] * (1 - treatment_share) + second[1] * treatment_share
-    orders = [retried_orders(p, retried, q).order_rate for p, q in zip(first, second, strict=True)]
-    blurred = [retried_orders(p, retried, mixed).order_rate for p in first]
-    sticky, moved = orders[1] - orders[0], blurred[1] - blurred[0]
-    ratio = moved / sticky if sticky != 0 else None
-    return Contamination(sticky, moved, ratio, 1 / ratio**2 if ratio else None)
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,6 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float], alarm: float = 
     return SampleRatio(statistic, p_value, p_value < alarm, tuple(counts), tuple(expected))
 
 
-def stale_share(before: float, after: float, stale: float) -> float:
-    """Treatment's observed share when a fraction ``stale`` keeps assignments made before the share was changed.
-
-    For who plans a ramp: with ``payments_to_detect`` it tells when cached assignments raise the alarm.
-    """
-    for value, name in ((before, "before"), (after, "after"), (stale, "stale")):
-        if not 0 <= value <= 1:
-            raise BadInput(f"must lie between 0 and 1, not {value:g}", name)
-    return stale * before + (1 - stale) * after
-
-
 def payments_to_detect(promised: float, observed: float, alarm: float = ALARM, power: float = 0.8) -> float:
     """Payments of both arms at which a mismatch raises the alarm with chance ``power``, before rounding.
 
