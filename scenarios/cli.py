@@ -170,7 +170,8 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
         render(run_dir)
         _show(run_dir)
         return
-    from routesim.reports.pages.two_runs import differences_table, render_two
+    from routesim.reports.pages.terminal import differences_table
+    from routesim.reports.pages.two_runs import render_two
     from routesim.reports.run.two_runs import read_two
 
     runs = read_two(run_dir, other)

@@ -22,7 +22,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {  # folder to its rooms, and the rooms 
     "policies": {"": {"failover", "retry", "route"}, "experiment": {""}, "failover": {""}, "retry": {""},
                  "route": {""}},
     "sim": {"": set()},
-    "reports": {"": set(), "metrics": set(), "statistics": {"metrics"}, "outages": {"metrics", "statistics"},
+    "reports": {"": set(), "metrics": {""}, "statistics": {"metrics"}, "outages": {"metrics", "statistics"},
                 "run": {"", "metrics", "outages", "statistics"}, "experiment": {"", "metrics", "statistics"},
                 "pages": {"", "experiment", "metrics", "run", "statistics"}, "athia": {"experiment", "metrics", "run"}},
     "calibration": {"": {"history", "issuer", "outages"}, "history": set(), "issuer": {""}, "outages": {"", "history"},

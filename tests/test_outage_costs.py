@@ -15,15 +15,18 @@ import pyarrow as pa
 import pytest
 
 from routesim.policies.catalog import build
-from routesim.reports.metrics.measure import FIGURES, Measured, measure
+from routesim.reports.metrics.catalogue import METRICS
+from routesim.reports.metrics.measure import Measured, measure
 from routesim.reports.outages.costs import Cost, Lived, cost_rows, costs_table, lived, summary
 from routesim.reports.outages.hits import Struck, struck
 from routesim.reports.outages.shut_out import passed_over
 from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
 from routesim.reports.pages import run as page
-from routesim.reports.pages.outage_section import cost_tables, span, timeline_picture
+from routesim.reports.pages.outage_section import cost_tables, timeline_picture
+from routesim.reports.pages.tables import Cell
 from routesim.reports.run import folder as run_folder
 from routesim.reports.run.comparison import Comparison
+from routesim.reports.words import span
 from routesim.scenarios.running.replicate import replicate
 from routesim.sim.log import AttemptLog
 from routesim.sim.outages import Outage
@@ -408,9 +411,9 @@ def test_the_page_tells_what_outages_cost(tmp_path: Path) -> None:
     first, others = cost_tables(run)
     assert first.title == "A down from Mon 2 Feb 00:00 (UTC) for 60 s"
     assert [row["policy"] for row in first.rows] == ["y", "x"]  # by payments lost
-    assert first.rows[1]["detect"]["value"] == "never"
-    assert first.rows[0]["detect"]["value"] == "5 s"
-    assert first.rows[0]["ejections"] == {"value": "2", "between": "3.5 min"}
+    assert first.rows[1]["detect"].value == "never"
+    assert first.rows[0]["detect"].value == "5 s"
+    assert first.rows[0]["ejections"] == Cell("2", "3.5 min")
     assert others.title.startswith("All other outages (1.0 in a replication")
     assert "What outages cost" in text
     assert len(re.findall("False ejections,<br>", text)) == 1
@@ -431,11 +434,11 @@ def test_the_page_tells_in_how_many_an_outage_was_found_and_traffic_back(tmp_pat
     folder = run_dir(tmp_path / "run", costs)
     (table,) = cost_tables(run_folder.read(folder))
     x, y = sorted(table.rows, key=lambda row: str(row["policy"]))
-    assert (x["detect"]["value"], x["found"], x["failback"]["value"], x["back"]) == (
-        "10 s", "found in 67 %", "5 s", "back in 50 %")
-    assert (y["detect"]["value"], y["found"], y["failback"]["value"], y["back"]) == ("10 s", "", "never", "")
+    assert (x["detect"].value, x["detected"], x["failback"].value, x["returned"]) == (
+        "10 s", "detected in 67 %", "5 s", "back in 50 %")
+    assert (y["detect"].value, y["detected"], y["failback"].value, y["returned"]) == ("10 s", "", "never", "")
     text = html.unescape(page.render(folder).read_text())
-    assert "<small>found in 67 %</small>" in text
+    assert "<small>detected in 67 %</small>" in text
     assert "<small>back in 50 %</small>" in text
 
 
@@ -462,7 +465,7 @@ def test_lengths_of_time_read_well() -> None:
 
 
 def test_the_figures_say_what_they_are() -> None:
-    assert {"false_ejections", "false_ejection_min"} <= FIGURES.keys()
+    assert {"false_ejections", "false_ejection_min"} <= METRICS.keys()
     bare = measure(story((0, "ok")), outages=outages(), fees={}).figures
     assert math.isnan(bare["false_ejections"])
     given = measure(story((0, "ok")), outages=outages(), fees={}, false_ejections=(2, 3.5)).figures

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from routesim.policies.vocabulary import Fee
+from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.metrics.columns import Columns
-from routesim.reports.metrics.measure import FIGURES, measure
+from routesim.reports.metrics.measure import measure
 from routesim.sim.log import AttemptLog
 from tests.logs import attempt, log, outages, payment
 
@@ -59,7 +60,7 @@ def test_the_plain_rates_are_counts_over_payments() -> None:
 
 
 def test_every_figure_is_there_and_in_order() -> None:
-    assert list(figures(four_payments())) == list(FIGURES)
+    assert list(figures(four_payments())) == list(METRICS)
 
 
 def test_cost_charges_approvals_and_declines_by_processor() -> None:

@@ -20,11 +20,14 @@ from rich.console import Console
 
 from routesim.policies.vocabulary import Fee
 from routesim.reports.metrics.measure import Measured, measure
-from routesim.reports.pages import pictures as figures
 from routesim.reports.pages import run as page
-from routesim.reports.pages.retry_section import late_retries, retry_rows
+from routesim.reports.pages.drawing import policy_colours
+from routesim.reports.pages.retry_section import RETRIES, late_retries
+from routesim.reports.pages.run_pictures import pictures
+from routesim.reports.pages.tables import Cell, rows
 from routesim.reports.pages.terminal import summary_table
 from routesim.reports.run import folder as run_folder
+from routesim.reports.run.answers import headline
 from routesim.reports.run.comparison import Comparison
 from routesim.reports.statistics.live_test import live_test
 from routesim.sim.errors import BadInput
@@ -269,17 +272,17 @@ def test_the_page_needs_neither_manifest_nor_scenario(run_dir: Path) -> None:
 
 
 def test_the_pictures_are_valid_svg_without_outside_references(run_dir: Path) -> None:
-    drawn = figures.pictures(run_folder.read(run_dir))
+    drawn = pictures(run_folder.read(run_dir))
     assert [picture.name for picture in drawn] == ["lift", "time", "traffic", "latency"]
     for picture in drawn:
         ET.fromstring(picture.svg)
         for name, target in re.findall(r'(xlink:href|href|src)="([^"]*)"', picture.svg):
             assert target.startswith("#"), (picture.name, name, target)
-    assert drawn == figures.pictures(run_folder.read(run_dir))
+    assert drawn == pictures(run_folder.read(run_dir))
 
 
 def test_a_policy_keeps_its_colour_and_the_baseline_is_grey(run_dir: Path) -> None:
-    colours = figures.policy_colours(run_folder.read(run_dir))
+    colours = policy_colours(run_folder.read(run_dir))
     assert len(set(colours.values())) == len(POLICIES)
     assert colours["legacy"] == "#444444"
 
@@ -305,7 +308,7 @@ def test_the_headline_says_no_more_than_the_intervals(
     run_dir: Path, lifts: dict[str, tuple[float, float | None, float | None]], said: str
 ) -> None:
     run = with_lifts(run_dir, lifts)
-    assert said in page.headline(run)
+    assert said in headline(run)
     assert said in html.unescape(page.html(run)).replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -319,11 +322,11 @@ def test_what_delayed_retries_rest_on_is_said_where_there_are_any(run_dir: Path)
     assert "1,234 attempts a replication (more)" in sentence
     assert sentence.endswith("customers are supposed to wait.")
     assert "come 15 minutes or more" in page.html(run)
-    rows = {row["policy"]: row for row in retry_rows(run)}
-    assert set(rows) == set(run.policies)
-    found = run.figure("more", "recovered")["value"]
-    assert found is not None
-    assert rows["more"]["recovered"] == f"{100 * found:.2f} %"
+    cells = {row.policy: row.cells for row in rows(run, RETRIES)}
+    assert set(cells) == set(run.policies)
+    recovered = run.figure("more", "recovered")
+    value, low, high = (100 * (recovered[name] or 0.0) for name in ("value", "low", "high"))
+    assert cells["more"][0] == Cell(f"{value:.2f} %", f"{low:.2f} % to {high:.2f} %")
 
 
 def test_a_single_policy_makes_a_page(tmp_path: Path) -> None:

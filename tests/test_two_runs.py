@@ -17,7 +17,8 @@ import pytest
 from scipy import stats
 
 from routesim.policies.vocabulary import Fee
-from routesim.reports.metrics.measure import FIGURES, Measured, measure
+from routesim.reports.metrics.catalogue import METRICS
+from routesim.reports.metrics.measure import Measured, measure
 from routesim.reports.pages.two_runs import html, page_path, row
 from routesim.reports.run import folder as run_folder
 from routesim.reports.run.comparison import Comparison
@@ -101,7 +102,7 @@ def test_a_run_against_itself_differs_in_nothing(command: Command, ran: Ran) -> 
     found = json.loads(ended.out)
     assert (found["paired"], found["why_not_paired"], found["differs"]) == (True, [], {})
     assert list(found["policies"]) == ["legacy", "three_attempts", "breaker"]
-    assert set(found["policies"]["breaker"]) == set(FIGURES)
+    assert set(found["policies"]["breaker"]) == set(METRICS)
     measured = 0
     for figures in found["policies"].values():
         for one in figures.values():
@@ -230,8 +231,8 @@ def test_a_whole_comparison_by_hand(made_up: Callable[..., Path]) -> None:
     assert rate.as_json()["difference"]["value"] == pytest.approx(0.1)
     assert (rate.verdict, cost.between.value, cost.verdict, wait.verdict) == ("better", -0.75, "undecided", "worse")
     shown = row(rate)
-    assert (shown["first"], shown["second"], shown["difference"]) == ("75.00 %", "65.00 %", "+10.00 pp")
-    assert row(wait)["difference"] == "+1.6 s"
+    assert (shown.first.value, shown.second.value, shown.difference.value) == ("75.00 %", "65.00 %", "+10.00 pp")
+    assert row(wait).difference.value == "+1.6 s"
     assert "legacy approves 10.00 pp more in a than in b" in html(runs).replace("\N{NO-BREAK SPACE}", " ")
     other_way = read_two(theirs, ours).difference("legacy", "approval_rate")
     assert other_way.between.value == pytest.approx(-0.1)

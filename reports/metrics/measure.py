@@ -1,6 +1,6 @@
 """Attempt log → figures. With arrival A, sent s_k, answered a_k for the attempts k = 1 … n of a payment.
 
-FIGURES holds every figure's definition; only payments that arrived in the measured window count.
+Every metric's formula is in the catalogue; only payments that arrived in the measured window count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.policies.vocabulary import Fee
+from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.metrics.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Columns
 from routesim.reports.metrics.darktime import darktime_min
 from routesim.reports.metrics.support import Support
@@ -27,57 +28,6 @@ millisecond less than the 15 minutes, since times in the log are rounded."""
 
 NO_BREACH = frozenset(("customer_gone", "unfinished"))
 """What the engine counts among its refusals though no rule forbade it."""
-
-FIGURES: dict[str, tuple[str, str]] = {
-    "approval_rate": ("share", "approved payments / payments"),
-    "lift_pp": ("pp", "100 · (approval rate of the policy - of the baseline), same world and luck"),
-    "order_approval_rate": ("share", "orders with an approved payment / orders"),
-    "order_lift_pp": ("pp", "100 · (order approval rate of the policy - of the baseline), same world and luck"),
-    "approval_rate_by_amount": ("share", "USD of approved payments / USD of payments"),
-    "first_attempt_rate": ("share", "payments whose first attempt was approved / payments"),
-    "first_attempt_lift_pp": ("pp", "100 · (share of first attempts approved by the policy - by the baseline) over the "
-                              "payments that follow no failed one, same world and luck"),
-    "attempts_per_payment": ("number", "attempts / payments"),
-    "payments_per_order": ("number", "payments / orders: above 1, customers came back after a failure"),
-    "recovered": ("share", "payments approved with more than one attempt / payments"),
-    "dark_payments": ("payments", "payments whose last attempt brought no word of an issuer (timeout, unavailable)"),
-    "darktime_min": ("min", "Σ over outages of |W| · max(0, dark share of payments arriving in W - dark share outside "
-                     "all windows), W from the outage's start to the last answer it touched"),
-    "lost_to_outages": ("payments", "approvals with the outages taken away - approvals with them, same draws"),
-    "lost_to_outages_usd": ("USD", "approved USD with the outages taken away - with them, same draws"),
-    "false_ejections": ("number", "stretches in which a processor was passed over and no outage of it explains why"),
-    "false_ejection_min": ("min", "Σ over false ejections of the first attempt that passed the processor over → the "
-                           "next ordinary attempt at it"),
-    "latency_ms.attempt.p50": ("ms", "median of answered - sent over attempts"),
-    "latency_ms.attempt.p95": ("ms", "95th percentile of answered - sent over attempts"),
-    "latency_ms.attempt.p99": ("ms", "99th percentile of answered - sent over attempts"),
-    "latency_ms.wait.p50": ("ms", "median of the wait: last answer - arrival over the attempts before the first "
-                            "deliberate delay of 15 minutes or more"),
-    "latency_ms.wait.p95": ("ms", "95th percentile of the wait"),
-    "latency_ms.wait.p99": ("ms", "99th percentile of the wait"),
-    "recovery_delay_h": ("h", "median of due (or arrival) → approved over merchant-initiated payments that failed at "
-                         "first and were approved later"),
-    "never_recovered": ("share", "merchant-initiated payments that failed at first and were never approved / those "
-                        "that failed at first"),
-    "cost_usd": ("USD", "fees of all attempts, the card networks' for breaches of their rules included"),
-    "network_fees_usd": ("USD", "what the card networks charge for attempts that broke their rules on reattempts"),
-    "unsupported_share": ("share", "attempts in cells with fewer than 30 attempts in history / attempts"),
-    "lift_unsupported_pp": ("pp", "the part of lift_pp from payments with an unsupported attempt under either policy"),
-    "rule_breaches": ("number", "actions that the engine refused because a rule forbids them"),
-    "network_breaches": ("attempts", "attempts that went out though a card network's rule on reattempts forbids them"),
-    "delayed_retries": ("attempts", "attempts of payments that no merchant initiated, behind a deliberate delay of 15 "
-                        "minutes or more: they need a card on file and a customer who still wants it"),
-    "customers_gone": ("payments", "payments that were to be tried again when their customer was gone"),
-    "duplicate_risk": ("attempts", "attempts right after a timeout of the same payment, which may yet be approved"),
-    "late_approvals": ("attempts", "attempts that timed out and that the issuer approved all the same: each must be "
-                       "reversed"),
-    "reversals_usd": ("USD", "amount of the late approvals"),
-    "duplicates": ("attempts", "late approvals of payments that were charged elsewhere too: Σ over payments of "
-                   "max(0, approvals + late approvals - 1)"),
-    "payments": ("payments", "payments, comebacks included"),
-    "orders": ("orders", "orders whose first payment lies in the measured window"),
-}
-"""Every figure's unit and formula, in the order of the outputs."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +167,7 @@ def _percentiles(prefix: str, ms: Floats) -> dict[str, float]:
 
 def _against(columns: Columns, baseline: Columns | None) -> dict[str, float]:
     if baseline is None:
-        return dict.fromkeys(("lift_pp", "order_lift_pp", "first_attempt_lift_pp", "lift_unsupported_pp"), float("nan"))
+        return {name: float("nan") for name, metric in METRICS.items() if metric.against_baseline}
     by_payment = _ratio(columns.approved.sum(), len(columns.approved))
     by_order = _ratio(_orders_approved(columns), columns.orders)
     return {
@@ -294,7 +244,7 @@ def measure(
         **_percentiles("latency_ms.attempt", (ours.answered_us - ours.sent_us) / 1e3),
         **_percentiles("latency_ms.wait", wait_ms),
     }
-    return Measured({name: float(figures[name]) for name in FIGURES}, series(ours, wait_ms, fee_usd))
+    return Measured({name: float(figures[name]) for name in METRICS}, series(ours, wait_ms, fee_usd))
 
 
 def _columns(log: AttemptLog | Columns, support: Support | None) -> Columns:

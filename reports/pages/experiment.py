@@ -7,17 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from routesim.reports.experiment.advice import NAMES, best
 from routesim.reports.experiment.folder import ExperimentFolder, read_experiment
 from routesim.reports.experiment.rules import RULES
 from routesim.reports.pages.experiment_pictures import days_picture, power_picture
-from routesim.reports.pages.run import data_uri, facts, unbroken
-from routesim.reports.run.folder import write_bytes
-from routesim.reports.words import number, percent, signed
+from routesim.reports.pages.frame import facts, page, sentences, write_page
+from routesim.reports.words import number
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _GUARDS = {"samples": "1,000 samples a variant", "lift": "at least 1 pp", "latency": "latency worse by 10 % at most",
            "revenue": "revenue lower by 5 % at most"}
 
@@ -27,21 +23,18 @@ def html(folder: ExperimentFolder) -> str:
     figures, manifest = folder.figures, folder.manifest
     control, *treatments = figures["variants"]
     name = best([control, *treatments], figures)
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "signed": signed, "percent": percent, "unbroken": unbroken,
-                            "spread": _spread, "pm": _pm}
-    pictures = [days_picture(figures), *(power_picture(figures, each) for each in treatments)]
-    return environment.get_template("experiment.html").render(
+    return page(
+        "experiment.html",
         figures=figures, control=control, treatments=treatments, best=name, names=NAMES, docs=RULES,
         headline=headline(figures, control, name), rows=_rules(figures, [*treatments, control]), guards=_GUARDS,
         count=figures["replications"]["worlds"] * figures["replications"]["luck"],
-        sizes=[(each, figures["sizes"][each]) for each in treatments], days=_days,
-        pictures=[(picture, data_uri(picture)) for picture in pictures],
+        sizes=[(each, figures["sizes"][each]) for each in treatments],
+        pictures=[days_picture(figures), *(power_picture(figures, each) for each in treatments)],
         apart=[(setting, row) for setting, rows in figures["direct"].get("agreement", {}).items() for row in rows
                if not row["agrees"]],
-        warnings=manifest.get("warnings", []), assumed=manifest.get("assumed", []), model=facts(manifest, "model"),
-        trace=facts(manifest, "trace"), versions=facts(manifest, "versions") + facts(manifest, "hashes"),
+        warnings=sentences(manifest, "warnings"), assumed=sentences(manifest, "assumed"),
+        provenance=(("Model", facts(manifest, "model")), ("Trace", facts(manifest, "trace")),
+                    ("Versions and hashes", facts(manifest, "versions", "hashes"))),
         scenario_text=folder.scenario_text)
 
 
@@ -76,24 +69,6 @@ def _rules(figures: Mapping[str, Any], order: list[str]) -> list[dict[str, Any]]
     return rows
 
 
-def _spread(found: Mapping[str, Any], digits: int = 1) -> str:
-    """A chance's interval."""
-    if found["low"] is None:
-        return ""
-    return f"{number(100 * found['low'], digits)} to {number(100 * found['high'], digits)} %"
-
-
-def _pm(found: Mapping[str, Any], digits: int = 2) -> str:
-    """A mean's standard error."""
-    return "" if found["standard_error"] is None else f"± {number(found['standard_error'], digits)}"
-
-
-def _days(days: float) -> str:
-    return number(math.ceil(days))
-
-
 def render_experiment(folder: Path) -> Path:
     """Write ``report.html`` into an experiment's folder. Raises BadInput where it is none."""
-    path = folder / "report.html"
-    write_bytes(path, html(read_experiment(folder)).encode())
-    return path
+    return write_page(folder / "report.html", html(read_experiment(folder)))

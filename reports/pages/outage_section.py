@@ -1,8 +1,8 @@
-"""The page's section on outages: what each cost every policy, and one of them as each policy lived it."""
+"""The run page's section on outages: what each cost every policy, and one of them under each policy, over time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,18 @@ import pandas as pd
 from matplotlib import dates
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from routesim.reports.pages.pictures import Picture, by_lift, drawing, policy_colours, svg_text
+from routesim.reports.metrics.catalogue import OUTAGE_METRICS
+from routesim.reports.pages.drawing import BAD, WIDTH, Picture, drawing, policy_colours, svg_text
+from routesim.reports.pages.tables import Cell
+from routesim.reports.run.answers import by_lift
 from routesim.reports.run.folder import Run
-from routesim.reports.words import duration, number, percent
+from routesim.reports.words import between, count, number, percent, span
 
 _MOST_ROWS = 8
 _LEAST_ATTEMPTS = 12  # a bin, so that a share of them means something
 _STEPS_S = (*(60 * n for n in (1, 2, 5, 10, 15, 30)), *(3_600 * n for n in (1, 2, 3, 6, 12, 24, 48, 168)))
-_NEVER = {"value": "never", "between": ""}
-_SHADE, _LOSS = "#f3d9c9", "#a8371a"
+_NEVER = Cell("never")
+_SHADE = "#f3d9c9"
 _dates: Any = dates
 
 
@@ -33,14 +36,14 @@ class CostTable:
 
 def cost_tables(run: Run) -> list[CostTable]:
     """A table for each outage that the scenario adds, then one for all others; none where there was no outage."""
-    found = {policy: run.summary["policies"][policy].get("outage_costs") for policy in run.policies}
-    costs: dict[str, Any] = {policy: each for policy, each in found.items() if each}
+    costs: dict[str, Any] = {policy: cost for policy in run.policies
+                             if (cost := run.summary["policies"][policy].get("outage_costs"))}
     if not costs:
         return []
     tables = []
     for key, title in _added(next(iter(costs.values()))["added"]).items():
-        told = {policy: _added_by_key(each["added"]).get(key) for policy, each in costs.items()}
-        tables.append(_table(run, title, {policy: each for policy, each in told.items() if each}))
+        own = {policy: _added_by_key(each["added"]).get(key) for policy, each in costs.items()}
+        tables.append(_table(run, title, {policy: each for policy, each in own.items() if each}))
     drawn = {policy: each["drawn"] for policy, each in costs.items() if each["drawn"]}
     if drawn:
         mean = next(iter(drawn.values()))["outages"]
@@ -68,34 +71,26 @@ def _title(processors: list[str], kind: str, start: pd.Timestamp, end: pd.Timest
            f"{span((end - start).total_seconds())}"
 
 
-def span(seconds: float | None) -> str:
-    """A length of time in the unit that suits it; a dash where unknown."""
-    if seconds is None or seconds == 0:
-        return "—" if seconds is None else "0 s"
-    text = duration(seconds * 1_000) if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
-    return text.replace(".0 ", " ")
-
-
-def _table(run: Run, title: str, told: Mapping[str, Mapping[str, Any]]) -> CostTable:
+def _table(run: Run, title: str, costs: Mapping[str, Mapping[str, Any]]) -> CostTable:
     def lost(policy: str) -> float:
-        value = told[policy]["lost_payments"]["value"]
+        value = costs[policy]["lost_payments"]["value"]
         return float("inf") if value is None else float(value)
 
     rows = []
-    for policy in sorted(told, key=lost):
-        each = told[policy]
-        detected, returned = each["share_detected"], each.get("share_returned")
-        ejections, minutes = (run.figure(policy, name) for name in ("false_ejections", "false_ejection_min"))
+    for policy in sorted(costs, key=lost):
+        cost = costs[policy]
+        detected, returned = cost["share_detected"], cost.get("share_returned")
+        ejections, minutes = (run.figure(policy, name)["value"] for name in ("false_ejections", "false_ejection_min"))
         rows.append({
             "policy": policy,
-            "detect": _cell(each["detect_s"], span, 0.0) if detected else _NEVER,
-            "found": _in_share("found", detected),
-            "drained": _cell(each["drained"], _count, 0.0),
-            "failback": _cell(each["failback_s"], span, 0.0) if returned != 0 else _NEVER,
-            "back": _in_share("back", returned),
-            "ejections": {"value": _count(ejections["value"]), "between": f"{_count(minutes['value'])} min"},
-            "payments": _cell(each["lost_payments"], _count),
-            "usd": _cell(each["lost_usd"], number),
+            "lost_payments": _cell("lost_payments", cost, count),
+            "lost_usd": _cell("lost_usd", cost, number),
+            "detect": _cell("detect_s", cost, span) if detected else _NEVER,
+            "detected": _in_share("detected", detected),
+            "drained": _cell("drained", cost, count),
+            "failback": _cell("failback_s", cost, span) if returned != 0 else _NEVER,
+            "returned": _in_share("back", returned),
+            "ejections": Cell(count(ejections), f"{count(minutes)} min"),
         })
     return CostTable(title, rows)
 
@@ -107,21 +102,17 @@ def _in_share(what: str, share: float | None) -> str:
     return f"{what} in {percent(share, 0 if 0.01 <= share <= 0.99 else 1)}"
 
 
-def _count(value: float | None) -> str:
-    return number(value, 1 if value is not None and 0 < abs(value) < 100 and value % 1 else 0)
-
-
-def _cell(found: Any, show: Any, least: float = -np.inf) -> dict[str, str]:
-    """A figure as the table tells it: an interval (cut where it cannot be below ``least``), else the number alone."""
-    if not isinstance(found, Mapping):
-        return {"value": show(found), "between": ""}
-    low = found["low"]
-    between = "" if low is None else f"{show(max(least, low))} to {show(found['high'])}"
-    return {"value": show(found["value"]), "between": between}
+def _cell(name: str, cost: Mapping[str, Any], show: Callable[[float | None], str]) -> Cell:
+    """A metric with its interval, cut where values beyond are not possible, or a median, which has none."""
+    figure, least = cost[name], OUTAGE_METRICS[name].low
+    if not isinstance(figure, Mapping):
+        return Cell(show(figure))
+    low = figure["low"] if least is None or figure["low"] is None else max(least, figure["low"])
+    return Cell(show(figure["value"]), between(low, figure["high"], show))
 
 
 def timeline_picture(run: Run) -> Picture | None:
-    """The share of attempts at the ill processor, and the payments lost, by policy and time; None without outages."""
+    """The share of attempts at the processors in outage, and the payments lost, over time; None without outages."""
     frame = run.timeline.to_pandas()
     if frame.empty:
         return None
@@ -134,7 +125,7 @@ def timeline_picture(run: Run) -> Picture | None:
     start, end, who = first["start"], first["end"], " and ".join(first["processors"])
     frame, width = _gathered(frame)
     colours = policy_colours(run)
-    with drawing(9.2, 0.9 + 0.95 * len(names)) as figure:
+    with drawing(WIDTH, 0.9 + 0.95 * len(names)) as figure:
         panels = figure.subplots(len(names), 2, sharex=True, sharey="col", squeeze=False, width_ratios=[3, 2])
         for row, name in zip(panels, names, strict=True):
             one = frame[frame["policy"] == name].sort_values("bin")
@@ -142,7 +133,7 @@ def timeline_picture(run: Run) -> Picture | None:
             share = (one["at_processors"] / one["attempts"].where(one["attempts"] > 0)).to_numpy()
             row[0].stairs(np.nan_to_num(share), edges, color=colours[name], fill=True, alpha=0.35)
             row[0].stairs(share, edges, color=colours[name], linewidth=1.4)
-            row[1].stairs(one["lost_payments"].to_numpy(), edges, color=_LOSS, fill=True)
+            row[1].stairs(one["lost_payments"].to_numpy(), edges, color=BAD, fill=True)
             row[0].set_title(name)
             row[1].set_title(f"{number(float(lost[name]))} lost", weight="normal")
             row[0].yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.10g} %"))
@@ -156,7 +147,7 @@ def timeline_picture(run: Run) -> Picture | None:
             axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     title = _title(list(first["processors"]), first["kind"], start, end)
     return Picture(
-        "outage", f"{title}, as each policy lived it",
+        "outage", f"{title}, under each policy",
         f"Left: the share of attempts that went to {who}. Right: payments lost, by time of arrival: those approved "
         f"only without the outage, less those approved only with it. Shaded: the outage. Each step gathers "
         f"{span(width.total_seconds())} of one simulated run (world 0, luck 0)."

@@ -1,37 +1,72 @@
-"""The summary as a table for the terminal, at most 80 columns wide."""
+"""A run's summary, and the comparison of two runs, as tables for the terminal, at most 80 columns wide.
+
+Whatever stems from data is shown as it is: rich's markup is not read in it.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from routesim.reports.pages.pictures import by_lift
-from routesim.reports.pages.run import answer, headline
+from routesim.reports.metrics.catalogue import METRICS
+from routesim.reports.pages.tables import lift_cell, ranked
+from routesim.reports.pages.two_runs import row
+from routesim.reports.run import two_runs_answers
+from routesim.reports.run.answers import headline
 from routesim.reports.run.folder import Run
-from routesim.reports.words import duration, number, percent, signed
+from routesim.reports.run.two_runs import TwoRuns
+from routesim.reports.words import listed
 
-_COLOUR = {"better": "green", "worse": "red", "undecided": "default", "unknown": "default"}
+_COLOUR = {"better": "green", "worse": "red", "baseline": "dim"}
+_SUMMARY = {"approval_rate": "approval", "lost_to_outages": "lost", "latency_ms.wait.p95": "wait p95",
+            "cost_usd": "cost USD"}
+"""Metrics of the summary and their headings, which are short, since all must fit in 80 columns."""
+_IN_TERMINAL = ("approval_rate", "lift_pp", "lost_to_outages", "latency_ms.wait.p95", "cost_usd")
+_SENTENCES_IN_TERMINAL = 8
 
 
 def summary_table(run: Run) -> RenderableType:
     """The overall answer and one line per policy: lift with its interval, approval, loss to outages, wait, cost."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("policy", overflow="fold", max_width=18)
-    for name in ("lift pp", "95 % interval", "approval", "lost", "wait p95", "cost USD"):
+    for name in ("lift pp", "95 % interval", *_SUMMARY.values()):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in [run.summary["baseline"], *by_lift(run)]:
-        found = run.figure(name, "lift_pp")
-        is_baseline = name == run.summary["baseline"]
-        between = "" if is_baseline or found["low"] is None else f"{signed(found['low'])} to {signed(found['high'])}"
-        table.add_row(
-            Text(name),
-            Text("baseline" if is_baseline else signed(found["value"]),
-                 style="dim" if is_baseline else _COLOUR[answer(run, name).verdict]),
-            between,
-            percent(run.figure(name, "approval_rate")["value"]),
-            number(run.figure(name, "lost_to_outages")["value"]),
-            duration(run.figure(name, "latency_ms.wait.p95")["value"]),
-            number(run.figure(name, "cost_usd")["value"]),
-        )
+    for policy in ranked(run):
+        lift, verdict = lift_cell(run, policy)
+        values = [METRICS[name].text(run.figure(policy, name)["value"]) for name in _SUMMARY]
+        table.add_row(Text(policy), Text(lift.value, style=_COLOUR.get(verdict, "default")),
+                      *(Text(text) for text in (lift.below, *values)))
     return Group(Text(headline(run), style="bold"), Text(), table)
+
+
+def differences_table(runs: TwoRuns) -> RenderableType:
+    """For the terminal, at most 80 columns wide: the answer, what differs, and a few figures of each policy."""
+    lines: list[Any] = [Text(two_runs_answers.headline(runs), style="bold"), Text()]
+    sentences = [*(one for heading, some in runs.differs.items() if heading != "In name only" for one in some),
+                 *runs.not_recorded]
+    lines += [Text(f"· {one}") for one in sentences[:_SENTENCES_IN_TERMINAL]]
+    if len(sentences) > _SENTENCES_IN_TERMINAL:
+        lines.append(Text(f"· and {len(sentences) - _SENTENCES_IN_TERMINAL} more, which the page lists", style="dim"))
+    lines += [Text(one, style="yellow") for one in two_runs_answers.warnings(runs)]
+    for name, policies in zip(runs.names, runs.only, strict=True):
+        if policies:
+            lines.append(Text(f"only in {name}: {', '.join(policies)}"))
+    how_found = "paired" if runs.is_paired else f"independent estimates, for {listed(runs.why_not_paired)}"
+    lines += [Text(), Text(f"first: {runs.names[0]}, second: {runs.names[1]}; difference: first less second, "
+                           f"{how_found}", style="dim")]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("", overflow="fold", max_width=26)
+    for name in ("first", "second", "difference", "95 % interval"):
+        table.add_column(name, justify="right", overflow="fold")
+    for policy in runs.policies:
+        table.add_row(Text(policy, style="bold"))
+        for one in runs.differences(policy):
+            if one.metric.name in _IN_TERMINAL:
+                found = row(one)
+                table.add_row(Text(f"  {one.metric.heading}"), Text(found.first.value), Text(found.second.value),
+                              Text(found.difference.value, style=_COLOUR.get(one.verdict, "default")),
+                              Text(found.difference.below))
+    return Group(*lines, table)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.metrics.measure import FIGURES, Measured
+from routesim.reports.metrics.catalogue import METRICS, metric
+from routesim.reports.metrics.measure import Measured
 from routesim.reports.metrics.tallies import Series
 from routesim.reports.outages.costs import summary as outage_summary
 from routesim.reports.run.off_policy import judged
@@ -25,7 +26,6 @@ REPLICATIONS = pa.schema([
     pa.field("figure", pa.string()),
     pa.field("value", pa.float64()),
 ])
-_LIFTS = ("lift_pp", "order_lift_pp", "first_attempt_lift_pp", "lift_unsupported_pp")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Comparison:
                 found = self.measured.get((policy, world, luck))
                 if found is not None:
                     table[i, j] = found.figures.get(figure, np.nan)
-        if policy == self.baseline and figure in _LIFTS:
+        if policy == self.baseline and metric(figure).against_baseline:
             table[np.isnan(table)] = 0.0  # the baseline does not differ from itself
         return table
 
@@ -119,7 +119,7 @@ class Comparison:
 
     def _figures(self, policy: str) -> dict[str, Any]:
         nested: dict[str, Any] = {}
-        for name in FIGURES:
+        for name in METRICS:
             *path, last = name.split(".")
             place = nested
             for part in path:
@@ -136,7 +136,7 @@ class Comparison:
         keys = sorted((key for key in self.measured if key[0] in order), key=lambda key: (order[key[0]], *key[1:]))
         rows = [
             (*key, name, self.measured[key].figures.get(name, float("nan")))
-            for key in keys for name in FIGURES
+            for key in keys for name in METRICS
         ]
         columns = list(zip(*rows, strict=True)) or [()] * len(REPLICATIONS)
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, REPLICATIONS, strict=True)]

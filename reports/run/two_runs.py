@@ -1,13 +1,8 @@
 """One run against another: every figure of every policy in both, and the difference (the first less the second).
 
-Two ways to the difference's interval:
-
-- **paired**: both runs have the same seed, model, trace and replications, so a replication (world w, luck k) of the
-  one met the very draws of the other. The interval is that of d_wk = x_wk - y_wk (see intervals), and what the draws
-  have in common cancels.
-- **independent**: else. Mean x - mean y, and from the limits (l, u) of the two means
-  √((x - l_x)² + (u_y - y)²) below and √((u_x - x)² + (y - l_y)²) above (MOVER: Zou and Donner 2008, Construction of
-  confidence limits about effect measures: a general approach, Statistics in Medicine 27, 1693-1702).
+Two ways to the difference's interval (see statistics.differences): the runs are **paired** where they have the same
+seed, model, trace and replications, so that a replication (world w, luck k) of the one met the very draws of the other;
+else they are **independent** estimates.
 
 Runs of different models are not paired though seed and trace be the same: their worlds are drawn with the same random
 numbers about two centres that were estimated apart, so that pairing would cancel calibration errors that do not
@@ -17,7 +12,6 @@ is wider than it need be.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,26 +20,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from routesim.reports.metrics.measure import FIGURES
+from routesim.reports.metrics.catalogue import METRICS, Metric, metric
 from routesim.reports.run.folder import Run, read
 from routesim.reports.run.what_differs import hashes, not_recorded, replicated, what_differs
-from routesim.reports.statistics.intervals import Basis, Interval, Method, interval
+from routesim.reports.statistics.differences import independent, paired
+from routesim.reports.statistics.intervals import Interval, Method, interval
 from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
 HEADLINE = ("approval_rate", "lift_pp", "order_approval_rate", "first_attempt_rate", "attempts_per_payment",
             "recovered", "never_recovered", "lost_to_outages", "lost_to_outages_usd", "darktime_min",
             "latency_ms.wait.p95", "cost_usd", "duplicate_risk", "rule_breaches")
-LIFTS = ("lift_pp", "order_lift_pp", "first_attempt_lift_pp", "lift_unsupported_pp")
-"""Figures that measure a policy against its run's baseline: of the baseline itself they are zero by definition."""
-
-_HIGHER = {"approval_rate", "lift_pp", "order_approval_rate", "order_lift_pp", "approval_rate_by_amount",
-           "first_attempt_rate", "first_attempt_lift_pp"}
-_LOWER = {"dark_payments", "darktime_min", "lost_to_outages", "lost_to_outages_usd", "false_ejections",
-          "false_ejection_min", "latency_ms.wait.p50", "latency_ms.wait.p95", "latency_ms.wait.p99",
-          "latency_ms.attempt.p50", "latency_ms.attempt.p95", "latency_ms.attempt.p99", "recovery_delay_h",
-          "never_recovered", "cost_usd", "network_fees_usd", "rule_breaches", "network_breaches", "duplicate_risk",
-          "duplicates", "unsupported_share"}
 
 Verdict = Literal["better", "worse", "differs", "same", "undecided", "unknown"]
 
@@ -55,8 +40,7 @@ class Difference:
     """A figure of a policy in both runs. ``first`` and ``second``: as in summary.json; ``between``: first - second,
     in the figure's own unit."""
 
-    figure: str
-    unit: str
+    metric: Metric
     first: Mapping[str, float | None]
     second: Mapping[str, float | None]
     between: Interval
@@ -71,40 +55,15 @@ class Difference:
             return "same"
         if low <= 0 <= high:
             return "undecided"
-        if self.figure not in _HIGHER | _LOWER:
+        if self.metric.better == "neither":
             return "differs"
-        return "better" if (low > 0) == (self.figure in _HIGHER) else "worse"
+        return "better" if (low > 0) == (self.metric.better == "higher") else "worse"
 
     def as_json(self) -> dict[str, Any]:
         between = self.between.as_json()
         three = ("value", "low", "high")
-        return {"unit": self.unit, **{name: {part: found[part] for part in three} for name, found in
+        return {"unit": self.metric.unit, **{name: {part: found[part] for part in three} for name, found in
                                       (("first", self.first), ("second", self.second), ("difference", between))}}
-
-
-def paired(ours: Floats, theirs: Floats, method: Method = "generalised") -> Interval:
-    """The interval of ours - theirs, both of shape (W, K) under the same draws; NaN in either leaves the pair out."""
-    return interval(ours - theirs, method=method)
-
-
-def independent(ours: Interval, theirs: Interval) -> Interval:
-    """The interval of the difference of two means that are estimated apart (MOVER, see above)."""
-    if ours.value is None or theirs.value is None:
-        return Interval(None, None, None, None, None, None, None, "none")
-    value = ours.value - theirs.value
-    low, high = _apart(value, ours.value, theirs.value, (ours.low, ours.high), (theirs.low, theirs.high))
-    one_low, one_high = _apart(value, ours.value, theirs.value, (ours.one_run_low, ours.one_run_high),
-                               (theirs.one_run_low, theirs.one_run_high))
-    bases: set[Basis] = {ours.basis, theirs.basis}
-    least: Basis = next(basis for basis in ("none", "luck", "worlds", "worlds and luck") if basis in bases)
-    return Interval(value, low, high, one_low, one_high, None, None, least)
-
-
-def _apart(value: float, ours: float, theirs: float, own: tuple[float | None, float | None],
-           other: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-    if own[0] is None or own[1] is None or other[0] is None or other[1] is None:
-        return None, None
-    return (value - math.hypot(ours - own[0], other[1] - theirs), value + math.hypot(own[1] - ours, theirs - other[0]))
 
 
 @dataclass(frozen=True)
@@ -129,10 +88,11 @@ class TwoRuns:
     def why_not_paired(self) -> list[str]:
         """Why the replications are no pairs; empty where they are."""
         ours, theirs = hashes(self.first), hashes(self.second)
-        told = {"trace": "they replay other payments", "model": "they rest on different models",
-                "uncertainty": "their models' uncertainty differs"}
-        reasons = [why for name, why in told.items() if name in ours and name in theirs and ours[name] != theirs[name]]
-        if not all(name in found for name in told for found in (ours, theirs)):
+        hashed = {"trace": "they replay other payments", "model": "they rest on different models",
+                  "uncertainty": "their models' uncertainty differs"}
+        recorded = [name for name in hashed if name in ours and name in theirs]
+        reasons = [hashed[name] for name in recorded if ours[name] != theirs[name]]
+        if len(recorded) < len(hashed):
             reasons.append("it is not recorded of both on which model and trace they ran")
         if self.first.summary["seed"] != self.second.summary["seed"]:
             reasons.append("their seeds differ")
@@ -158,7 +118,7 @@ class TwoRuns:
     @cached_property
     def _figures(self) -> tuple[list[str], list[str]]:
         ours, theirs = (set(run.replications["figure"].unique().to_pylist()) for run in (self.first, self.second))
-        known = [*FIGURES, *sorted((ours | theirs) - set(FIGURES))]
+        known = [*METRICS, *sorted((ours | theirs) - set(METRICS))]
         return [name for name in known if name in ours], [name for name in known if name in theirs]
 
     @property
@@ -173,8 +133,8 @@ class TwoRuns:
 
     @cached_property
     def _method(self) -> Method:
-        said = {(run.summary.get("intervals") or {}).get("method") for run in (self.first, self.second)}
-        return "t" if said == {"t"} else "generalised"
+        methods = {(run.summary.get("intervals") or {}).get("method") for run in (self.first, self.second)}
+        return "t" if methods == {"t"} else "generalised"
 
     def difference(self, policy: str, figure: str) -> Difference:
         """A figure of a policy that is in both runs."""
@@ -185,16 +145,16 @@ class TwoRuns:
             between = paired(ours, theirs, self._method)
         else:
             between = independent(interval(ours, method=self._method), interval(theirs, method=self._method))
-        return Difference(figure, FIGURES.get(figure, ("", ""))[0], self.first.figure(policy, figure),
-                          self.second.figure(policy, figure), between)
+        return Difference(metric(figure), self.first.figure(policy, figure), self.second.figure(policy, figure),
+                          between)
 
     def differences(self, policy: str) -> list[Difference]:
         """Every figure that either run has of the policy; a baseline's lift on itself is left out."""
         ours, theirs = self._figures
-        names = [name for name in FIGURES if name in ours or name in theirs]
-        names += [name for name in dict.fromkeys([*ours, *theirs]) if name not in FIGURES]
+        names = [name for name in METRICS if name in ours or name in theirs]
+        names += [name for name in dict.fromkeys([*ours, *theirs]) if name not in METRICS]
         itself = policy == self.first.summary["baseline"] == self.second.summary["baseline"]
-        return [self.difference(policy, name) for name in names if not (itself and name in LIFTS)]
+        return [self.difference(policy, name) for name in names if not (itself and metric(name).against_baseline)]
 
     def as_json(self) -> dict[str, Any]:
         """The whole comparison as plain data; a difference is the first run less the second, in the figure's unit."""
@@ -206,7 +166,7 @@ class TwoRuns:
             "first": about(self.first, self.names[0]), "second": about(self.second, self.names[1]),
             "differs": self.differs, "not_recorded": self.not_recorded,
             "paired": self.is_paired, "why_not_paired": self.why_not_paired,
-            "policies": {policy: {one.figure: one.as_json() for one in self.differences(policy)}
+            "policies": {policy: {one.metric.name: one.as_json() for one in self.differences(policy)}
                          for policy in self.policies},
             "only_in_first": {"policies": self.only[0], "figures": self.only_figures[0]},
             "only_in_second": {"policies": self.only[1], "figures": self.only_figures[1]},
