@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, TypeAdapter, model_validator
 
 from routesim.policies.composed import Composed
-from routesim.policies.description import Description, nearest
+from routesim.policies.description import Description
 from routesim.policies.dotted import is_dotted, load_class, make
 from routesim.policies.durations import PositiveDuration, parse_duration
 from routesim.policies.failover.circuit_breaker import BreakerFailover, CircuitBreaker
@@ -35,6 +35,7 @@ from routesim.policies.retry.predictor import ForesightSource
 from routesim.policies.retry.reputation import Reputation, ReputationRetry
 from routesim.policies.retry.rules import RetryRule, RetryRules, RuleRetry
 from routesim.policies.route.rules import RouteRule, RouteRules, RuleRoute
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Policy
 
 PartKind = Literal["route", "message", "retry", "failover"]

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from routesim.policies.description import key_error, nearest
+from routesim.policies.description import key_error
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Payment
 
 Predicate = Callable[[Payment], bool]

@@ -15,7 +15,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from routesim.policies.composed import MOST_CHOICES, NO_RETRY, NO_ROUTE
 from routesim.policies.conditions import TEXT_FIELDS
-from routesim.policies.description import Description, nearest
+from routesim.policies.description import Description
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, View, Wait
 
 ANSWER_FIELDS = ("decline_code", "outcome", "attempt_number", "processor")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 
 class BadInput(Exception):
     """The user's input cannot be used.
@@ -17,12 +14,3 @@ class BadInput(Exception):
         self.message = message
         self.where = where
         super().__init__(f"{where}: {message}" if where else message)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: ``; did you mean 'x'?``, else the known ones, else nothing."""
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else ""

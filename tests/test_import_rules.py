@@ -31,7 +31,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {  # folder to its rooms, and the rooms 
                   "commands": {"document", "running"}},
 }
 FACE = "scenarios/face"  # the package routesim itself: imports whatever it shows, and nothing of ours imports it
-ONLY_VOCABULARY = {"sim", "reports"}  # of the policies, these know the words and not the parts
+ONLY_WORDS = {"sim", "reports"}  # of the policies, these know the words and not the parts
+WORDS = (f"{OURS}.policies.vocabulary", f"{OURS}.policies.spelling")
 SKIPPED = {"build", "demo", "runs", "__pycache__"}
 KEPT = {".ci", ".github", ".gitignore"}
 
@@ -107,9 +108,9 @@ def breaches(sources: Sources) -> list[str]:
                 if theirs == mine and room_of(name) not in {room_of(module), *ROOMS[mine][room_of(module)]} \
                         and name != f"{OURS}.{mine}":  # the folder itself holds nothing but its name
                     found.append(f"{module} imports {name}")
-                words_only = theirs == "policies" and mine in ONLY_VOCABULARY
+                words_only = theirs == "policies" and mine in ONLY_WORDS
                 if theirs != mine and (theirs not in MAY_IMPORT[mine]
-                                       or (words_only and not name.startswith(f"{OURS}.policies.vocabulary"))):
+                                       or (words_only and not name.startswith(WORDS))):
                     found.append(f"{module} imports {name}")
     return found
 

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from routesim.sim.errors import BadInput, nearest
+from routesim.policies.spelling import nearest
+from routesim.sim.errors import BadInput
 
 PROFILES = Path(__file__).parent / "profiles"
 QUERIES = Path(__file__).parent / "queries"

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from routesim.calibration.history.profile import Column, LoadedProfile, ViewSpec
 from routesim.calibration.history.snowflake_login import SCHEME, connection_name, log_in, one_line, speaking
-from routesim.sim.errors import BadInput, nearest
+from routesim.policies.spelling import nearest
+from routesim.sim.errors import BadInput
 
 _TYPES = {"INTEGER": "NUMBER(38, 0)", "TIMESTAMP": "TIMESTAMP_NTZ"}
 _AS_IT_IS = {

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from routesim.sim.errors import BadInput, nearest
+from routesim.policies.spelling import nearest
+from routesim.sim.errors import BadInput
 
 SCHEME = "snowflake://"
 DATABASE = "PAYMENT_ML"

@@ -18,7 +18,8 @@ from routesim.calibration.history.dialect import compile_query
 from routesim.calibration.history.profile import Column, LoadedProfile, ViewSpec
 from routesim.calibration.history.snowflake import Snowflake
 from routesim.calibration.history.snowflake_login import SCHEME
-from routesim.sim.errors import BadInput, nearest
+from routesim.policies.spelling import nearest
+from routesim.sim.errors import BadInput
 
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".csv.gz", ".tsv")

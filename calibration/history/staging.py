@@ -13,7 +13,8 @@ import pyarrow as pa
 from routesim.calibration.history.profile import LoadedProfile, Profile
 from routesim.calibration.history.quarantine import Ledger
 from routesim.calibration.history.source import Source
-from routesim.sim.errors import BadInput, nearest
+from routesim.policies.spelling import nearest
+from routesim.sim.errors import BadInput
 
 PAYMENT_COLUMNS = {
     "payment_id": "VARCHAR", "order_id": "VARCHAR", "merchant_id": "VARCHAR", "customer_id": "VARCHAR",

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from routesim.policies.conditions import TEXT_FIELDS
-from routesim.policies.description import nearest
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Payment
 
 

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, model_validator
 
 from routesim.policies.conditions import When, compile_when
-from routesim.policies.description import Description, key_error, nearest
+from routesim.policies.description import Description, key_error
 from routesim.policies.durations import PositiveDuration, Until, next_moment, parse_duration
 from routesim.policies.parts import Next, Plan
 from routesim.policies.retry.ladders import LADDERS, Rungs
 from routesim.policies.retry.rules import AFTER, After, RetryRule, RetryRules, RuleRetry, compile_after
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Draw, View
 
 DAY_S = 86_400.0

@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from routesim.policies.conditions import When, compile_when
-from routesim.policies.description import Description, nearest
+from routesim.policies.description import Description
 from routesim.policies.durations import Duration, PositiveDuration, Until, next_moment, parse_duration
 from routesim.policies.parts import Next, Plan
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Answer, Draw, View
 
 FAILURES = ("soft", "soft_decline", "unavailable", "timeout")

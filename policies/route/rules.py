@@ -12,7 +12,8 @@ from typing import Annotated, Any, Protocol
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from routesim.policies.conditions import TEXT_FIELDS, When, compile_when
-from routesim.policies.description import Description, nearest, unknown_key
+from routesim.policies.description import Description, unknown_key
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Choice, Draw, Payment, View
 
 

@@ -17,10 +17,11 @@ import pyarrow as pa
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from routesim.policies.spelling import nearest
 from routesim.reports.athia.tables import HERE, platform_tables
 from routesim.reports.metrics.measure import DELIBERATE_DELAY_US
 from routesim.reports.run.folder import Run
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table
 from routesim.sim.log import ATTEMPTS, PAYMENTS
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.statistics.platform_rule import ALPHA, FROM_DAY, LEAST_LIFT_PP, LEAST_SAMPLES
 from routesim.reports.statistics.stopping import always_valid, boundaries, equal_looks
 from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.draws import generator
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 
 UNTIL_DAY = 28
 MOST_DAYS = 365

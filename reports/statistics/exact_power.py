@@ -21,9 +21,10 @@ import numpy as np
 from scipy.special import gammaln, ndtri
 from scipy.stats import binom
 
+from routesim.policies.spelling import nearest
 from routesim.reports.statistics.platform_rule import LEAST_LIFT_PP
 from routesim.sim.arrays import Bools, Floats, Ints
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 
 ExactTest = Literal["pooled", "unpooled", "yates", "fisher", "platform_up"]
 EXACT_TESTS: tuple[ExactTest, ...] = get_args(ExactTest)

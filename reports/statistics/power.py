@@ -23,9 +23,10 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from statsmodels.stats.power import normal_power_het
 
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.statistics.exact_power import exact_power, least_size
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 
 Method = Literal["pooled", "unpooled", "arcsine", "baseline_variance", "continuity", "exact"]
 METHODS: tuple[Method, ...] = get_args(Method)

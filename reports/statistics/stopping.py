@@ -16,8 +16,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
+from routesim.policies.spelling import nearest
 from routesim.sim.arrays import Floats
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 
 Boundary = Literal["fixed", "pocock", "obrien_fleming", "bonferroni", "naive"]
 BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from routesim.policies.spelling import nearest
 from routesim.scenarios.commands.progress import counting
-from routesim.sim.errors import BadInput, nearest
+from routesim.sim.errors import BadInput
 
 FORMATS = ("parquet", "duckdb", "both")
 

@@ -91,8 +91,8 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
 
 
 def _effect(unit: str | None, size: float | None, icc: float | None, cv: float | None) -> float:
+    from routesim.policies.spelling import nearest
     from routesim.reports.statistics.design_effects import cluster_effect
-    from routesim.sim.errors import nearest
 
     if unit is not None and unit not in UNITS:
         raise BadInput(f"unknown unit {unit!r}{nearest(unit, UNITS)}", "--unit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from routesim.policies.description import nearest
+from routesim.policies.spelling import nearest
 from routesim.scenarios.document.yaml_reader import Source
 from routesim.sim.errors import BadInput
 

@@ -10,9 +10,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from routesim.policies.catalog import build
-from routesim.policies.description import nearest
 from routesim.policies.logged import LoggedTables
 from routesim.policies.retry.predictor import ForesightSource
+from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Policy
 from routesim.scenarios.document.overrides import apply_overrides
 from routesim.scenarios.document.schema import Scenario

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
-from routesim.policies.description import nearest
+from routesim.policies.spelling import nearest
 
 
 def parse_moment(value: Any) -> datetime:

@@ -20,8 +20,9 @@ from pydantic import (
 )
 
 from routesim.policies.catalog import PolicyDescription, PolicyParts
-from routesim.policies.description import Description, key_error, nearest
+from routesim.policies.description import Description, key_error
 from routesim.policies.durations import Duration, parse_duration
+from routesim.policies.spelling import nearest
 from routesim.scenarios.document.complaints import complaint
 from routesim.scenarios.document.experiment_block import ExperimentBlock
 from routesim.scenarios.document.in_python import plain_values, source_of
