@@ -14,6 +14,19 @@ DAYS, PER_DAY, SEED = 6, 250, 7
 TIMEZONE = "America/Mexico_City"
 UNREPRODUCIBLE = {"timing.json"}  # the only file of a run that may differ between two runs
 
+# What the merchant of the made-up history does, as a policy of a scenario.
+LEGACY = """\
+  legacy:
+    route:
+      - {when: {card_brand: amex}, to: [Amex]}
+      - {when: {currency: MXN}, to: {logged_first: [MIT, Elavon, Worldpay]}}
+      - {when: {currency: USD}, to: {split: {Worldpay: 72, Elavon: 28}, by: customer_id, then: [MIT]}}
+      - {to: [Worldpay]}
+    retry:
+      - {when: {initiator: MIT}, after: soft, max_attempts: 4, delay: 24h, next: cycle}
+      - {after: soft, max_attempts: 2, delay: 3s, next: rank}
+"""
+
 # The last of the six days is replayed, so that a replication of a policy takes some twenty milliseconds.
 SCENARIO = """\
 scenario: small
@@ -24,15 +37,7 @@ model: MODEL
 trace: {source: HISTORY, from: 2026-01-10T00:00:00, warm_up: 3h}
 baseline: legacy
 policies:
-  legacy:
-    route:
-      - {when: {card_brand: amex}, to: [Amex]}
-      - {when: {currency: MXN}, to: {logged_first: [MIT, Elavon, Worldpay]}}
-      - {when: {currency: USD}, to: {split: {Worldpay: 72, Elavon: 28}, by: customer_id, then: [MIT]}}
-      - {to: [Worldpay]}
-    retry:
-      - {when: {initiator: MIT}, after: soft, max_attempts: 4, delay: 24h, next: cycle}
-      - {after: soft, max_attempts: 2, delay: 3s, next: rank}
+""" + LEGACY + """\
   three_attempts:
     like: legacy
     retry: [{after: soft, max_attempts: 3, delay: 3s, next: rank}]

@@ -21,6 +21,7 @@ from routesim.scenarios.document.loading import load_scenario
 from routesim.scenarios.running.runner import prepare, run
 from routesim.sim.files import read_table
 from tests.conftest import SHARED
+from tests.small import LEGACY
 
 SCENARIO = """
 scenario: open_world
@@ -31,18 +32,12 @@ model: {model}
 trace: {{source: {holdout}}}
 log: none
 """
-POLICIES = """
+RETRIED_CODES = '["51", "05", "91", "96", "61", "94", "TO"]'
+POLICIES = ("""
 baseline: legacy
 policies:
-  legacy:
-    route:
-      - {when: {card_brand: amex}, to: [Amex]}
-      - {when: {currency: MXN}, to: {logged_first: [MIT, Elavon, Worldpay]}}
-      - {when: {currency: USD}, to: {logged_first: [Worldpay, Elavon]}}
-      - {to: [Worldpay]}
-    retry:
-      - {when: {initiator: MIT}, after: RETRIED_CODES, max_attempts: 4, delay: 24h, next: cycle}
-      - {after: RETRIED_CODES, max_attempts: 2, delay: 3s, next: rank}
+""" + LEGACY.replace("{split: {Worldpay: 72, Elavon: 28}, by: customer_id, then: [MIT]}",
+                     "{logged_first: [Worldpay, Elavon]}").replace("soft", "RETRIED_CODES") + """\
     failover: none
   mxn_elavon_first:
     like: legacy
@@ -99,7 +94,7 @@ policies:
       - {when: {currency: USD}, to: {logged_first: [Worldpay, Elavon]}}
       - {to: [Worldpay]}
   usd_elavon_noretry: {like: usd_elavon_first, retry: none}
-""".replace("RETRIED_CODES", '["51", "05", "91", "96", "61", "94", "TO"]')
+""").replace("RETRIED_CODES", RETRIED_CODES)
 
 
 def predict(folder: Path, worlds: int, calibrated: Path | None = None,

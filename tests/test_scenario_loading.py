@@ -15,6 +15,7 @@ from routesim.scenarios.document.schema import AdaptiveLuck, Replications, Scena
 from routesim.scenarios.document.yaml_reader import parse_yaml
 from routesim.sim.errors import BadInput
 from tests.policy_world import ARRIVED_AT, Luck, answer, names, payment, view
+from tests.small import LEGACY
 
 WEEK = """\
 scenario: volaris_week
@@ -35,15 +36,7 @@ world:
   arrivals: {factor: 10}
 baseline: legacy
 policies:
-  legacy:
-    route:
-      - {when: {card_brand: amex}, to: [Amex]}
-      - {when: {currency: MXN}, to: {logged_first: [MIT, Elavon, Worldpay]}}
-      - {when: {currency: USD}, to: {split: {Worldpay: 72, Elavon: 28}, by: customer_id, then: [MIT]}}
-      - {to: [Worldpay]}
-    retry:
-      - {when: {initiator: MIT}, after: soft, max_attempts: 4, delay: 24h, next: cycle}
-      - {after: soft, max_attempts: 2, delay: 3s, next: rank}
+""" + LEGACY + """\
     failover: none
   breaker:
     like: legacy
