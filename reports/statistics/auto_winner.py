@@ -61,13 +61,6 @@ RULES = {
     "always_valid_day14": Rule("a confidence sequence tuned to the volume of 14 days", "always_valid", tuning_days=14),
     "always_valid_1pp": Rule("always_valid and at least 1 pp", "always_valid", LEAST_LIFT_PP, tuning_samples=5_000),
 }
-ALIASES = {
-    "platform": "auto_winner", "rule_p05_lift1pp": "auto_winner", "naive_p05_no_lift": "daily_p05",
-    "single_look_d7_rule": "first_day", "single_look_d28_rule": "last_day", "bonferroni22_no_lift": "bonferroni",
-    "pocock22_no_lift": "pocock", "LD_OBF22_no_lift": "obrien_fleming", "gb_sequential_N5000_no_lift": "always_valid",
-    "gb_sequential_Nday14_no_lift": "always_valid_day14", "gb_sequential_N5000_lift1pp": "always_valid_1pp",
-}
-"""Other names under which the same rules are known."""
 WITH_A_PAST = "cuped"
 """The rule of an experiment that needs what each customer did before it, which this simulation does not know."""
 
@@ -77,7 +70,7 @@ def rule_named(name: str) -> Rule:
     if name == WITH_A_PAST:
         raise BadInput(f"{name} needs what each customer did before the test, which only `routesim experiment` knows; "
                        f"take fixed_horizon", "--rule")
-    rule = RULES.get(ALIASES.get(name, name))
+    rule = RULES.get(name)
     if rule is None:
         raise BadInput(f"unknown rule {name!r}{nearest(name, RULES)}", "--rule")
     return rule

@@ -30,8 +30,6 @@ from routesim.sim.errors import BadInput
 
 Method = Literal["pooled", "unpooled", "arcsine", "baseline_variance", "continuity", "exact"]
 METHODS: tuple[Method, ...] = get_args(Method)
-ALIASES = {"pooled_z": "pooled", "unpooled_z": "unpooled", "arcsine_h": "arcsine", "fisher_exact": "exact",
-           "baseline_var_spotify": "baseline_variance", "cps_continuity": "continuity"}
 LIFTS_PP = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 """Lifts for which a table tells the days of a test."""
 MOST = 1e15  # payments: a size beyond this is a question without an answer
@@ -60,7 +58,6 @@ class Design:
             raise BadInput(f"must be 1 or 2, not {self.sides}", "--sides")
         if not 0 < self.ratio < math.inf:
             raise BadInput("both arms must get payments", "--split-bps")
-        object.__setattr__(self, "method", ALIASES.get(self.method, self.method))
         if self.method not in METHODS:
             raise BadInput(f"unknown method {self.method!r}{nearest(self.method, METHODS)}", "--method")
 

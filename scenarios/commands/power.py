@@ -146,7 +146,7 @@ def _sizes(baseline: float, lift_pp: float, n_treatment: int | None, target: flo
 
 def _auto_winner(baseline: float, lift_pp: float, per_day: int, split: tuple[int, int], options: Mapping[str, Any],
                  ) -> dict[str, Any]:
-    from routesim.reports.statistics.auto_winner import ALIASES, UNTIL_DAY, Trial, auto_winner, rule_named
+    from routesim.reports.statistics.auto_winner import UNTIL_DAY, Trial, auto_winner, rule_named
     from routesim.reports.statistics.platform_rule import FROM_DAY
 
     filled: dict[str, Any] = {
@@ -158,7 +158,7 @@ def _auto_winner(baseline: float, lift_pp: float, per_day: int, split: tuple[int
     names = [field.name for field in fields(outcome)]
     return {**{name: getattr(outcome, name).value for name in names},
             "standard_errors": {name: getattr(outcome, name).standard_error for name in names},
-            "rule": ALIASES.get(filled["--rule"], filled["--rule"]),
+            "rule": filled["--rule"],
             "replications": filled["--replications"], "seed": filled["--seed"],
             "split_bps": list(split), "per_day": per_day, "from_day": trial.from_day, "until_day": trial.until_day}
 

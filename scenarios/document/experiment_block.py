@@ -11,7 +11,6 @@ from routesim.policies.description import Description, key_error
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
 from routesim.policies.experiment.assignment import Experiment, Stage, Unit
 from routesim.policies.vocabulary import BASIS_POINTS
-from routesim.reports.statistics.auto_winner import ALIASES
 from routesim.reports.statistics.auto_winner import RULES as DIRECT
 
 DAY_S = 86_400.0
@@ -50,12 +49,11 @@ class ExperimentBlock(Description):
     @field_validator("rule", mode="before")
     @classmethod
     def _one_name(cls, rule: object) -> object:
-        """The names of ``routesim power --rule`` are known here too."""
-        name = ALIASES.get(rule, rule) if isinstance(rule, str) else rule
-        if name in DIRECT and name not in get_args(RuleName):
+        """A rule of ``routesim power`` that no experiment asks is told as that."""
+        if isinstance(rule, str) and rule in DIRECT and rule not in get_args(RuleName):
             raise ValueError(f"{rule} is a rule of `routesim power --rule` alone; an experiment asks "
                              f"{', '.join(get_args(RuleName))}")
-        return name
+        return rule
 
     @field_validator("variants")
     @classmethod
