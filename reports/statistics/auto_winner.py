@@ -69,10 +69,10 @@ def rule_named(name: str) -> Rule:
     """The rule of that name. Raises BadInput, with the nearest name, where there is none."""
     if name == WITH_A_PAST:
         raise BadInput(f"{name} needs what each customer did before the test, which only `routesim experiment` knows; "
-                       f"take fixed_horizon", "--rule")
+                       f"take fixed_horizon", "rule")
     rule = RULES.get(name)
     if rule is None:
-        raise BadInput(f"unknown rule {name!r}{nearest(name, RULES)}", "--rule")
+        raise BadInput(f"unknown rule {name!r}{nearest(name, RULES)}", "rule")
     return rule
 
 
@@ -119,13 +119,13 @@ class Trial:
     def __post_init__(self) -> None:
         rate = self.baseline + self.lift_pp / 100
         for right, message, where in (
-            (0 < self.baseline < 1, f"must lie between 0 and 1, not {self.baseline:g}", "--baseline"),
-            (0 <= rate <= 1, f"{self.lift_pp:g} pp takes the baseline to {rate:g}, outside 0 to 1", "--lift-pp"),
-            (1 <= self.per_day <= 10**9, f"must lie between 1 and 1,000,000,000, not {self.per_day}", "--per-day"),
-            (0 < self.treatment_bps < BASIS_POINTS, "both shares must be above 0", "--split-bps"),
-            (self.from_day >= 1, f"must be at least 1, not {self.from_day}", "--from-day"),
+            (0 < self.baseline < 1, f"must lie between 0 and 1, not {self.baseline:g}", "baseline"),
+            (0 <= rate <= 1, f"{self.lift_pp:g} pp takes the baseline to {rate:g}, outside 0 to 1", "lift_pp"),
+            (1 <= self.per_day <= 10**9, f"must lie between 1 and 1,000,000,000, not {self.per_day}", "per_day"),
+            (0 < self.treatment_bps < BASIS_POINTS, "both shares must be above 0", "split_bps"),
+            (self.from_day >= 1, f"must be at least 1, not {self.from_day}", "from_day"),
             (self.from_day <= self.until_day <= MOST_DAYS,
-             f"must lie between --from-day ({self.from_day}) and {MOST_DAYS}, not {self.until_day}", "--until-day"),
+             f"must lie between the first look ({self.from_day}) and {MOST_DAYS}, not {self.until_day}", "until_day"),
             (len(self.design_effects) in (0, self.until_day - self.from_day + 1) and all(
                 0 < each < math.inf for each in self.design_effects), "must be above 0, one for each look",
              "design effects"),
@@ -142,7 +142,7 @@ def auto_winner(trial: Trial, rule: Rule, replications: int = 100_000, seed: int
     replications outside 2 to 10,000,000.
     """
     if not 2 <= replications <= MOST_REPLICATIONS:
-        raise BadInput(f"must lie between 2 and {MOST_REPLICATIONS:,}, not {replications:,}", "--replications")
+        raise BadInput(f"must lie between 2 and {MOST_REPLICATIONS:,}, not {replications:,}", "replications")
     bound = _bounds(trial, rule)
     tally = _Tally()
     for number, start in enumerate(range(0, replications, CHUNK)):

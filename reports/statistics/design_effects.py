@@ -22,9 +22,9 @@ def cluster_effect(size: float, icc: float, cv: float = 0.0) -> float:
     the correlation of two payments of a cluster and ``cv`` the coefficient of variation of cluster sizes; at cv = 0 it
     is Kish's 1 + (m - 1) icc. Raises BadInput for sizes below 1, an icc outside [0, 1] or a negative cv.
     """
-    for right, message, where in ((1 <= size < math.inf, f"must be at least 1, not {size:g}", "--cluster-size"),
-                                  (0 <= icc <= 1, f"must lie between 0 and 1, not {icc:g}", "--icc"),
-                                  (0 <= cv < math.inf, f"must be at least 0, not {cv:g}", "--cluster-cv")):
+    for right, message, where in ((1 <= size < math.inf, f"must be at least 1, not {size:g}", "cluster_size"),
+                                  (0 <= icc <= 1, f"must lie between 0 and 1, not {icc:g}", "icc"),
+                                  (0 <= cv < math.inf, f"must be at least 0, not {cv:g}", "cluster_cv")):
         if not right:
             raise BadInput(message, where)
     return 1 + ((cv**2 + 1) * size - 1) * icc

@@ -40,12 +40,12 @@ def exact_power(test: str, p_c: float, p_t: float, n_c: int, n_t: int, alpha: fl
     Raises BadInput for an unknown test, sizes below 1, or sizes so large that the pairs cannot be enumerated.
     """
     if test not in EXACT_TESTS:
-        raise BadInput(f"unknown exact test {test!r}{nearest(test, EXACT_TESTS)}", "--method")
+        raise BadInput(f"unknown exact test {test!r}{nearest(test, EXACT_TESTS)}", "method")
     if min(n_c, n_t) < 1:
-        raise BadInput("both arms need at least 1 payment", "--n-treatment")
+        raise BadInput("both arms need at least 1 payment", "n_treatment")
     x, y = _window(n_c, p_c), _window(n_t, p_t)
     if len(x) * len(y) > MOST_PAIRS:
-        raise BadInput(f"{n_c:,} and {n_t:,} payments are too many to enumerate; use the method 'pooled'", "--method")
+        raise BadInput(f"{n_c:,} and {n_t:,} payments are too many to enumerate; use the method 'pooled'", "method")
     chance_x, chance_y = binom.pmf(x, n_c, p_c), binom.pmf(y, n_t, p_t)
     upwards = p_t >= p_c
     if test == "fisher":
@@ -78,7 +78,7 @@ def least_size(test: str, p_c: float, p_t: float, target: float, ratio: float = 
     guess = 64.0 if near is None else near
     if not 0 < guess <= MOST_SEARCHED:
         raise BadInput(f"about {guess:,.0f} payments an arm, and exact sizes are searched up to {MOST_SEARCHED:,}; "
-                       f"use the method 'pooled', which is as good there", "--method")
+                       f"use the method 'pooled', which is as good there", "method")
     low = 1 if guess < 100 else math.floor(0.75 * guess)
     high = math.ceil(1.25 * guess) + 8
 

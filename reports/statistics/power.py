@@ -53,13 +53,13 @@ class Design:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise BadInput(f"must lie between 0 and 1, not {self.alpha:g}", "--alpha")
+            raise BadInput(f"must lie between 0 and 1, not {self.alpha:g}", "alpha")
         if self.sides not in (1, 2):
-            raise BadInput(f"must be 1 or 2, not {self.sides}", "--sides")
+            raise BadInput(f"must be 1 or 2, not {self.sides}", "sides")
         if not 0 < self.ratio < math.inf:
-            raise BadInput("both arms must get payments", "--split-bps")
+            raise BadInput("both arms must get payments", "split_bps")
         if self.method not in METHODS:
-            raise BadInput(f"unknown method {self.method!r}{nearest(self.method, METHODS)}", "--method")
+            raise BadInput(f"unknown method {self.method!r}{nearest(self.method, METHODS)}", "method")
 
     @property
     def z(self) -> float:
@@ -71,7 +71,7 @@ def ratio_of_split(control_bps: int, treatment_bps: int) -> float:
     """n_control / n_treatment. Raises BadInput unless both are above 0 and they sum to 10,000."""
     if control_bps <= 0 or treatment_bps <= 0 or control_bps + treatment_bps != BASIS_POINTS:
         raise BadInput(f"must be two shares above 0 that sum to {BASIS_POINTS:,} basis points, as 5000,5000 or "
-                       f"9000,1000", "--split-bps")
+                       f"9000,1000", "split_bps")
     return control_bps / treatment_bps
 
 
@@ -83,7 +83,7 @@ def power(p_c: float, p_t: float, n_t: float, design: Design, far_tail: bool = T
     """
     _rates(p_c, p_t)
     if not 0 < n_t <= MOST:
-        raise BadInput(f"must be above 0 and at most {MOST:.0e}, not {n_t:g}", "--n-treatment")
+        raise BadInput(f"must be above 0 and at most {MOST:.0e}, not {n_t:g}", "n_treatment")
     if design.method == "exact":
         return exact_power("fisher", p_c, p_t, *arms(n_t, design.ratio), design.alpha, design.sides)
     if design.method == "continuity":
@@ -103,7 +103,7 @@ def size(p_c: float, p_t: float, target: float, design: Design) -> float:
     """
     _rates(p_c, p_t)
     if p_c == p_t:
-        raise BadInput("no size shows a lift of 0: give a lift, or --n-treatment", "--lift-pp")
+        raise BadInput("no size shows a lift of 0: give a lift, or the payments in treatment", "lift_pp")
     _target(target, design)
     if design.method == "exact":
         start = size(p_c, p_t, target, Design(design.alpha, design.sides, design.ratio, "continuity"))
@@ -181,11 +181,11 @@ def _root(excess: Callable[[float], float], low: float, high: float) -> float:
 
 def _rates(p_c: float, p_t: float) -> None:
     if not 0 < p_c < 1:
-        raise BadInput(f"must lie between 0 and 1, not {p_c:g}", "--baseline")
+        raise BadInput(f"must lie between 0 and 1, not {p_c:g}", "baseline")
     if not 0 <= p_t <= 1:
-        raise BadInput(f"takes the baseline {p_c:g} to {p_t:g}, outside 0 to 1", "--lift-pp")
+        raise BadInput(f"takes the baseline {p_c:g} to {p_t:g}, outside 0 to 1", "lift_pp")
 
 
 def _target(target: float, design: Design) -> None:
     if not design.alpha < target < 1:
-        raise BadInput(f"must lie above alpha ({design.alpha:g}) and below 1, not {target:g}", "--power")
+        raise BadInput(f"must lie above alpha ({design.alpha:g}) and below 1, not {target:g}", "power")

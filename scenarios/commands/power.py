@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from routesim.policies.experiment.assignment import UNITS
+from routesim.policies.spelling import nearest
 from routesim.reports.words import number, percent
 from routesim.sim.errors import BadInput
 
@@ -49,21 +51,25 @@ def power(baseline: Annotated[float, typer.Option(help="control's approval rate,
           as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False) -> None:
     """How many payments and days a live test needs; with --auto-winner, what daily looks would call."""
     split = _split(split_bps)
-    sizing = {"--n-treatment": n_treatment, "--power": target, "--alpha": alpha, "--sides": sides, "--method": method,
-              "--unit": unit, "--cluster-size": cluster_size, "--icc": icc, "--cluster-cv": cluster_cv}
-    looking = {"--from-day": from_day, "--until-day": until_day, "--rule": rule, "--replications": replications,
-               "--seed": seed}
+    sizing = {"n_treatment": n_treatment, "power": target, "alpha": alpha, "sides": sides, "method": method}
+    clusters = {"cluster_size": cluster_size, "icc": icc, "cluster_cv": cluster_cv}
+    looking = {"from_day": from_day, "until_day": until_day, "rule": rule, "replications": replications, "seed": seed}
+    found: dict[str, Any]
     if auto_winner:
-        _refuse(sizing, "goes without --auto-winner, which tests at p < .05 on both sides, payment by payment")
+        _refuse(_options(sizing) | {"--unit": unit} | _options(clusters),
+                "goes without --auto-winner, which tests at p < .05 on both sides, payment by payment")
         if per_day is None:
             raise BadInput("--auto-winner needs the payments a day of both variants", "--per-day")
-        found = _auto_winner(baseline, lift_pp, per_day, split, looking)
+        with _as_options():
+            found = _auto_winner(baseline, lift_pp, per_day, split, looking)
     else:
-        _refuse(looking, "goes with --auto-winner")
-        effect = _effect(unit, cluster_size, icc, cluster_cv)
-        found = _sizes(baseline, lift_pp, n_treatment, 0.8 if target is None else target,
-                       0.05 if alpha is None else alpha, 2 if sides is None else sides, split, method or "pooled",
-                       effect, cluster_size, per_day)
+        _refuse(_options(looking), "goes with --auto-winner")
+        _clusters(unit, cluster_size, icc, cluster_cv)
+        from routesim.reports.statistics.sizing import power as sized
+
+        with _as_options():
+            found = sized(baseline, lift_pp, split_bps=split, per_day=per_day,
+                          **_given(sizing | clusters)).as_json()
     if as_json:
         typer.echo(json.dumps(_finite(found), indent=2, allow_nan=False))
     elif auto_winner:
@@ -79,7 +85,8 @@ def _split(text: str) -> tuple[int, int]:
         control, treatment = (int(part) for part in text.split(","))
     except ValueError:
         control = treatment = 0  # told by the check
-    ratio_of_split(control, treatment)
+    with _as_options():
+        ratio_of_split(control, treatment)
     return control, treatment
 
 
@@ -90,58 +97,36 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise BadInput(why, name)
 
 
-def _effect(unit: str | None, size: float | None, icc: float | None, cv: float | None) -> float:
-    from routesim.policies.spelling import nearest
-    from routesim.reports.statistics.design_effects import cluster_effect
-
+def _clusters(unit: str | None, size: float | None, icc: float | None, cv: float | None) -> None:
+    """Raise BadInput unless what is told of whole orders or customers goes with the unit that is bucketed."""
     if unit is not None and unit not in UNITS:
         raise BadInput(f"unknown unit {unit!r}{nearest(unit, UNITS)}", "--unit")
     if unit in (None, "payment"):
         _refuse({"--cluster-size": size, "--icc": icc, "--cluster-cv": cv}, "goes with --unit order or --unit customer")
-        return 1.0
-    if size is None or icc is None:
+    elif size is None or icc is None:
         raise BadInput(f"--unit {unit} needs both --cluster-size and --icc", "--unit")
-    return cluster_effect(size, icc, cv or 0.0)
 
 
-def _sizes(baseline: float, lift_pp: float, n_treatment: int | None, target: float, alpha: float, sides: int,
-           split: tuple[int, int], method: str, effect: float, cluster_size: float | None, per_day: int | None,
-           ) -> dict[str, Any]:
-    """The answer of the first form.
+def _options(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments by the options that give them."""
+    return {_option(name): value for name, value in arguments.items()}
 
-    ``power``: at the whole sizes told, so that it is a little above what was asked for; with --n-treatment, at that
-    size. ``mde_pp``: the least lift, in the direction of --lift-pp, that those sizes find with the power asked for.
-    """
-    from routesim.reports.statistics.power import LIFTS_PP, Design, arms, mde, ratio_of_split, size
-    from routesim.reports.statistics.power import power as power_of
 
-    design = Design(alpha, sides, ratio_of_split(*split), method)
-    rate = baseline + lift_pp / 100
-    exact = float(n_treatment) if n_treatment else effect * size(baseline, rate, target, design)
-    control, treatment = arms(exact, design.ratio)
-    reached = power_of(baseline, rate, treatment / effect, design)
-    least = mde(baseline, treatment / effect, target, design, -1 if lift_pp < 0 else 1)
-    found: dict[str, Any] = {
-        "n_control": control, "n_treatment": treatment, "n_treatment_exact": exact, "power": reached,
-        "mde_pp": None if least is None else 100 * least, "target_power": target, "alpha": alpha, "sides": sides,
-        "split_bps": list(split), "method": design.method, "design_effect": effect,
-    }
-    if cluster_size:
-        found |= {"clusters_control": math.ceil(control / cluster_size),
-                  "clusters_treatment": math.ceil(treatment / cluster_size)}
-    if per_day:
-        # the exact size of each lift would take minutes
-        quick = Design(alpha, sides, design.ratio, "pooled" if design.method == "exact" else design.method)
-        found["days"] = (control + treatment) / per_day
-        found["days_by_lift"], found["days_by_lift_method"] = [], quick.method
-        sign = -1 if lift_pp < 0 else 1
-        for each in LIFTS_PP:
-            other = baseline + sign * each / 100
-            if 0 <= other <= 1:
-                sizes = arms(effect * size(baseline, other, target, quick), design.ratio)
-                found["days_by_lift"].append({"lift_pp": sign * each, "n_control": sizes[0], "n_treatment": sizes[1],
-                                              "days": sum(sizes) / per_day})
-    return found
+def _option(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}"
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """Name the option where the argument of that name is wrong."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(error.message, error.where and _option(error.where)) from None
 
 
 def _auto_winner(baseline: float, lift_pp: float, per_day: int, split: tuple[int, int], options: Mapping[str, Any],
@@ -149,17 +134,15 @@ def _auto_winner(baseline: float, lift_pp: float, per_day: int, split: tuple[int
     from routesim.reports.statistics.auto_winner import UNTIL_DAY, Trial, auto_winner, rule_named
     from routesim.reports.statistics.platform_rule import FROM_DAY
 
-    filled: dict[str, Any] = {
-        "--from-day": FROM_DAY, "--until-day": UNTIL_DAY, "--rule": "auto_winner", "--replications": 100_000,
-        "--seed": 1,
-        **{name: value for name, value in options.items() if value is not None}}
-    trial = Trial(baseline, lift_pp, per_day, split[1], filled["--from-day"], filled["--until-day"])
-    outcome = auto_winner(trial, rule_named(filled["--rule"]), filled["--replications"], filled["--seed"])
+    filled: dict[str, Any] = {"from_day": FROM_DAY, "until_day": UNTIL_DAY, "rule": "auto_winner",
+                              "replications": 100_000, "seed": 1, **_given(options)}
+    trial = Trial(baseline, lift_pp, per_day, split[1], filled["from_day"], filled["until_day"])
+    outcome = auto_winner(trial, rule_named(filled["rule"]), filled["replications"], filled["seed"])
     names = [field.name for field in fields(outcome)]
     return {**{name: getattr(outcome, name).value for name in names},
             "standard_errors": {name: getattr(outcome, name).standard_error for name in names},
-            "rule": filled["--rule"],
-            "replications": filled["--replications"], "seed": filled["--seed"],
+            "rule": filled["rule"],
+            "replications": filled["replications"], "seed": filled["seed"],
             "split_bps": list(split), "per_day": per_day, "from_day": trial.from_day, "until_day": trial.until_day}
 
 
