@@ -24,7 +24,7 @@ from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.reports.metrics.support import Support
 from routesim.sim.arrays import Bools
 from routesim.sim.errors import BadInput
-from routesim.sim.files import write_table
+from routesim.sim.files import filling, write_table
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel, Code, FeeDocument, Model, Processor
 from routesim.sim.outages import outage_table
@@ -39,17 +39,34 @@ PACKAGES = ("routesim", "numpy", "scipy", "pandas", "pyarrow", "duckdb", "sqlglo
 
 @dataclass(frozen=True)
 class Calibration:
-    """A model, the cells that history supports, and the outages that it shows."""
+    """A model, the cells that history supports, and the outages that it shows.
+
+    >>> model = rs.calibrate("extracts/january")
+    >>> model.processors
+    ('Amex', 'Elavon', 'MIT', 'Worldpay')
+    >>> model.outages.column_names[:4]  # those found in the history
+    ['processor', 'kind', 'start', 'end']
+    """
 
     model: CalibratedModel
     support: Support
     outages: pa.Table
 
-    def save(self, folder: Path) -> None:
-        """Write the model folder; ``model.json`` last, so that its presence says that the rest is there."""
-        write_table(folder / SUPPORT, self.support.to_table())
-        write_table(folder / OUTAGES, self.outages)
-        self.model.save(folder)
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder, whole or not at all. Raises BadInput where it cannot be written."""
+        with filling(Path(folder), last="model.json") as inside:
+            write_table(inside / SUPPORT, self.support.to_table())
+            write_table(inside / OUTAGES, self.outages)
+            self.model.save(inside)
+
+    @property
+    def processors(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.model.model.processors)
+
+    def __repr__(self) -> str:
+        return (f"Calibration({self.model.model.name}: processors {', '.join(self.processors)}; "
+                f"{self.outages.num_rows} outages found)")
 
 
 def calibrate(history: History, timezone: str = "UTC", name: str = "model",

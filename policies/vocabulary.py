@@ -25,6 +25,10 @@ class Payment:
     scenario's time zone. An absent value is None. ``logged_processor`` is where history sent its first
     attempt; a router in production would not know it, so only a route that asks for it by name
     (``logged_first``, ``logged``) may use it.
+
+    >>> paid = rs.testing.payment(amount_usd=80.0, currency="MXN")
+    >>> paid.amount_usd, paid.currency, paid.initiator
+    (80.0, 'MXN', 'CIT')
     """
 
     payment_id: str
@@ -63,7 +67,12 @@ class Message(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back for one attempt. ``attempt_number`` counts from 1; a timeout is answered when it expires."""
+    """What came back for one attempt. ``attempt_number`` counts from 1; a timeout is answered when it expires.
+
+    >>> back = rs.testing.answer("Elavon", "declined", "51")
+    >>> back.processor, back.outcome, back.decline_code, back.decline_kind
+    ('Elavon', 'declined', '51', 'soft')
+    """
 
     attempt_number: int
     processor: str
@@ -107,7 +116,11 @@ class Terms:
 
 
 class Choice(NamedTuple):
-    """One ranked route. ``propensity`` is the probability with which the policy ranks it first, where it randomises."""
+    """One ranked route. ``propensity`` is the probability with which the policy ranks it first, where it randomises.
+
+    >>> rs.Choice("Elavon", propensity=0.28).processor
+    'Elavon'
+    """
 
     processor: str
     message: Message | None = None  # None: the payment's own fields
@@ -119,6 +132,10 @@ class Send(NamedTuple):
     """Send the payment to the first of ``choices`` (at most three, best first) that is legal.
 
     ``timeout_s`` shortens the processor's own timeout. ``skip_reason`` says why a better processor was passed over.
+
+    >>> action = rs.Send((rs.Choice("Worldpay"), rs.Choice("Elavon")), timeout_s=8.0)
+    >>> [choice.processor for choice in action.choices]
+    ['Worldpay', 'Elavon']
     """
 
     choices: tuple[Choice, ...]
@@ -128,13 +145,22 @@ class Send(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Ask again at ``until`` (which must lie in the future)."""
+    """Ask again at ``until`` (which must lie in the future).
+
+    >>> view = rs.testing.view()
+    >>> rs.Wait(view.now + 24 * 3600).until > view.now
+    True
+    """
 
     until: float
 
 
 class Stop(NamedTuple):
-    """Give the payment up."""
+    """Give the payment up.
+
+    >>> rs.Stop().reason
+    'spent'
+    """
 
     reason: str = "spent"
 
@@ -148,6 +174,10 @@ class View:
 
     ``answers`` are the answers to this payment's attempts so far, in order; ``waited`` is true when the policy's
     last action on this payment was a Wait that has now ended.
+
+    >>> view = rs.testing.view(currency="MXN", answers=[rs.testing.answer("MIT", "timeout", latency_s=30)])
+    >>> view.answers[-1].outcome, [name for name, terms in view.terms.items() if terms.supports(view.payment)]
+    ('timeout', ['Worldpay', 'Elavon', 'MIT', 'Amex'])
     """
 
     payment: Payment
@@ -159,7 +189,12 @@ class View:
 
 
 class Draw(Protocol):
-    """The policy's own luck on this payment: the same name gives the same number, whatever was asked before."""
+    """The policy's own luck on this payment: the same name gives the same number, whatever was asked before.
+
+    >>> draw = rs.testing.draw(seed=1)
+    >>> draw.uniform("first") == draw.uniform("first"), 0 < draw.uniform("first") < 1
+    (True, True)
+    """
 
     def uniform(self, name: str) -> float:
         """A number in (0, 1), keyed by the replication's luck, the payment and ``name``."""
@@ -167,7 +202,23 @@ class Draw(Protocol):
 
 
 class Policy(Protocol):
-    """A router. A factory makes a fresh one for every replication, so it may keep state between payments."""
+    """A router. A factory makes a fresh one for every replication, so it may keep state between payments.
+
+    A class that has both methods is one; a scenario names it by its dotted path, as ``policy: my_module:Cheapest``.
+
+    >>> class Cheapest:
+    ...     def decide(self, view: rs.View, draw: rs.Draw) -> rs.Send | rs.Stop:
+    ...         if view.answers:
+    ...             return rs.Stop()
+    ...         fees = {name: terms.fee.of(view.payment.amount_usd, approved=True)
+    ...                 for name, terms in view.terms.items() if terms.supports(view.payment)}
+    ...         return rs.Send((rs.Choice(min(fees, key=fees.get)),))
+    ...     def observe(self, payment: rs.Payment, answer: rs.Answer) -> None:
+    ...         pass
+    >>> router: rs.Policy = Cheapest()
+    >>> router.decide(rs.testing.view(processors=["Worldpay"]), rs.testing.draw()).choices[0].processor
+    'Worldpay'
+    """
 
     def decide(self, view: View, draw: Draw) -> Action:
         """What to do with the payment now. Called at arrival, after every failed answer and when a Wait ends."""

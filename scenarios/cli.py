@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +19,10 @@ from routesim.scenarios.commands.experiment import experiment
 from routesim.scenarios.commands.export import export
 from routesim.scenarios.commands.power import power
 from routesim.scenarios.commands.progress import counting
-from routesim.scenarios.document.moments import known_timezone, parse_moment
+from routesim.scenarios.document.moments import DEFAULT_TIMEZONE, known_timezone, parse_moment
 from routesim.sim.errors import BadInput
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Decide how card payments are routed, retried and failed over before real money is at stake.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
@@ -33,6 +33,18 @@ def _moment(text: str | None, option: str) -> datetime | None:
         return None if text is None else parse_moment(text)
     except ValueError as error:
         raise BadInput(str(error), option) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"routesim {version('routesim')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(show_version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                      help="Show the version and exit.")] = False) -> None:
+    """Decide how card payments are routed, retried and failed over before real money is at stake."""
 
 
 @app.command()
@@ -78,7 +90,7 @@ def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, a f
               profile: Annotated[str | None, typer.Option(help="a profile's name, or a YAML file")] = None,
               from_: Annotated[str | None, typer.Option("--from", metavar="TIME")] = None,
               until: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-              timezone: Annotated[str, typer.Option(help="governs the hours of the day")] = "America/Mexico_City",
+              timezone: Annotated[str, typer.Option(help="governs the hours of the day")] = DEFAULT_TIMEZONE,
               ) -> None:
     """Fit a model, with its uncertainty, to a history."""
     from routesim.calibration.calibrate import calibrate as fit

@@ -8,6 +8,12 @@ class BadInput(Exception):
 
     ``message`` says what is wrong and what would be right; ``where`` is the file, key, line or row.
     The command line prints it as one line and exits with 2.
+
+    >>> try:
+    ...     rs.read_run("runs/none")
+    ... except rs.BadInput as error:
+    ...     print(error.where, "|", error.message)
+    runs/none | there is no such folder; give the folder that `routesim run --out` wrote
     """
 
     def __init__(self, message: str, where: str | None = None) -> None:

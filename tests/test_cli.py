@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,11 @@ def test_every_command_explains_itself(command: Command, name: str) -> None:
     ended = command(name, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert f"routesim {name}" in " ".join(ended.out.split())
+
+
+def test_the_version_is_shown(command: Command) -> None:
+    ended = command("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"routesim {version('routesim')}\n", "")
 
 
 def test_without_a_command_the_commands_are_shown(command: Command) -> None:

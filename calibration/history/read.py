@@ -49,6 +49,13 @@ class History:
     SKIPS: the processors that the owner's router passed over (empty where the source does not tell), ``unhealthy`` the
     words in their reasons that mean that it thought them down. ``terms`` are the processors' published terms, as far as
     the profile knows them. ``provenance`` can be written as JSON.
+
+    >>> history = rs.read_history("extracts/january")
+    >>> payments = history.payments.to_pandas()
+    >>> bool((payments["amount_usd"] > 0).all())
+    True
+    >>> history.quarantine.rows.column_names  # the rows that are not used, and why
+    ['table', 'row_key', 'reason']
     """
 
     log: AttemptLog
@@ -58,6 +65,21 @@ class History:
     skips: pa.Table
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
     unhealthy: tuple[str, ...] = ()
+
+    @property
+    def payments(self) -> pa.Table:
+        """The payments in order of arrival; the schema's metadata say what the columns hold."""
+        return self.log.payments
+
+    @property
+    def attempts(self) -> pa.Table:
+        """Their attempts in order of the answers; the schema's metadata say what the columns hold."""
+        return self.log.attempts
+
+    def __repr__(self) -> str:
+        told = self.provenance
+        return (f"History({self.payments.num_rows:,} payments and {self.attempts.num_rows:,} attempts of "
+                f"{told['source']}, {told['payments_from']} to {told['payments_until']})")
 
     @property
     def health_skips(self) -> dict[str, Floats]:

@@ -80,8 +80,8 @@ def power(baseline: float, lift_pp: float, *, n_treatment: float | None = None, 
     ``cluster_cv`` the sd of that number over its mean. ``per_day``: payments a day, both arms together. Raises BadInput
     for values that no test can have.
 
-    >>> rs.power(0.85, 1.0).n_treatment  # n = 2 p(1 - p) (1.96 + .8416)²/d², corrected for the mean rate
-    19466
+    >>> rs.power(0.85, 1.0).n_treatment  # (1.96 √(2 · .855 · .145) + .8416 √(.85 · .15 + .86 · .14))² / .01²
+    19461
     >>> rs.power(0.85, 1.0, cluster_size=3, icc=0.5).design_effect  # 1 + (3 - 1) .5
     2.0
     """
@@ -100,9 +100,9 @@ def power(baseline: float, lift_pp: float, *, n_treatment: float | None = None, 
     # the exact size of each lift would take minutes
     quick = Design(alpha, sides, design.ratio, "pooled" if design.method == "exact" else design.method)
     rows = []
-    for each in LIFTS_PP if per_day else ():
+    for each in LIFTS_PP:
         other = baseline + sign * each / 100
-        if 0 <= other <= 1:
+        if per_day is not None and 0 <= other <= 1:
             sizes = arms(effect * size(baseline, other, power, quick), design.ratio)
             rows.append((sign * each, *sizes, sum(sizes) / per_day))
     return PowerResult(
@@ -110,5 +110,5 @@ def power(baseline: float, lift_pp: float, *, n_treatment: float | None = None, 
         design.method, effect,
         None if cluster_size is None else math.ceil(control / cluster_size),
         None if cluster_size is None else math.ceil(treatment / cluster_size),
-        (control + treatment) / per_day if per_day else None,
-        pd.DataFrame(rows, columns=_COLUMNS), quick.method if per_day else None)
+        None if per_day is None else (control + treatment) / per_day,
+        pd.DataFrame(rows, columns=_COLUMNS), None if per_day is None else quick.method)

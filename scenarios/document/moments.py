@@ -10,6 +10,9 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
 from routesim.policies.spelling import nearest
 
+DEFAULT_TIMEZONE = "America/Mexico_City"
+"""Governs the hours of the day in a calibration, unless told."""
+
 
 def parse_moment(value: Any) -> datetime:
     """``value`` as a moment with time zone UTC. Raises ValueError where it is no ISO 8601 date or time."""

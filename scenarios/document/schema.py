@@ -104,7 +104,7 @@ class Scenario(Description):
     ...     })
     >>> list(scenario.policies)
     ['legacy', 'retried']
-    >>> rs.Scenario(scenario="lacks_all_else")  # doctest: +ELLIPSIS
+    >>> rs.Scenario(scenario="lacks_all_else")
     Traceback (most recent call last):
     routesim.sim.errors.BadInput: scenario: 'model' is missing (and 3 more)
     """
@@ -133,7 +133,7 @@ class Scenario(Description):
     _folder: Path = PrivateAttr(default=Path())
     _source: Source = PrivateAttr(default_factory=lambda: Source("scenario"))
 
-    def __init__(self, document: Mapping[str, Any] | None = None, /, *, folder: Path = Path(),
+    def __init__(self, document: Mapping[str, Any] | None = None, /, *, folder: str | Path = ".",
                  source: Source | None = None, **keys: Any) -> None:
         data = plain_values({**(document or {}), **keys})
         source = source or source_of(data)
@@ -143,7 +143,7 @@ class Scenario(Description):
             super().__init__(**data)
         except ValidationError as error:
             raise complaint(error, source) from None
-        self._folder, self._source = folder, source
+        self._folder, self._source = Path(folder), source
 
     @field_validator("scenario")
     @classmethod
