@@ -155,6 +155,9 @@ def test_a_window_of_warm_up_alone_is_empty(tmp_path: Path) -> None:
     ("payment_ml/skips.sql", "payment_ml/skipped.sql", "no such query file"),
     ("profile: payment_ml", "profile: [payment_ml", "not a YAML file"),
     ("profile: payment_ml", "profile: payment_ml\nprofile: twice", "not a YAML file"),
+    ("profile: payment_ml", f"profile: {'9' * 5_000}", "not a YAML file"),
+    ("profile: payment_ml", 'profile: "\\UFFFFFFFF"', "not a YAML file"),
+    ("profile: payment_ml", f"profile: {'[' * 10_000}", "nested too deeply"),
 ])  # fmt: skip
 def test_a_faulty_profile_is_told_by_file_and_key(tmp_path: Path, old: str, new: str, told: str) -> None:
     text = (PROFILES / "payment_ml.yaml").read_text()

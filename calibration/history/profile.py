@@ -266,7 +266,9 @@ def load_profile(profile: str | Path) -> LoadedProfile:
 def _parse(content: bytes, file: Path) -> Profile:
     try:
         document = YAML(typ="safe", pure=True).load(content)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise BadInput("not a YAML file that can be read: it is nested too deeply", str(file)) from None
+    except (YAMLError, ValueError, OverflowError) as error:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         where = f"{file}, line {mark.line + 1}" if mark else str(file)
         problem = error.problem if isinstance(error, MarkedYAMLError) and error.problem else "not readable"
