@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import routesim as rs
@@ -253,7 +254,13 @@ def test_a_run_s_figures_are_those_of_its_summary(at_desk: Path) -> None:
 
 
 def test_results_show_themselves(at_desk: Path) -> None:
-    run, verdict = rs.read_run("runs/mine"), rs.check("models/mine", "extracts/january", workers=1)
+    run = rs.read_run("runs/mine")
+    finding = {"figure": "replay: <b>", "observed": 0.8, "expected": 0.7, "sd": 0.01, "p_value": 1e-9, "passed": False,
+               "look_at": "the whole"}
+    verdict = rs.CheckResult(False, pd.DataFrame([finding]), "model mine · 5 payments")
+    assert not verdict
+    assert "<b>replay" not in verdict._repr_html_()
+    assert "1 are not predicted" in repr(verdict)
     test = rs.experiment("experiment.yaml", workers=1, overrides=["replications={worlds: 2, luck: 1}"])
     for result in (run, verdict, test):
         assert "<table" in result._repr_html_()
@@ -326,7 +333,8 @@ def test_a_wheel_works_from_anywhere(desk: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "demo", "runs"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(copy)], check=True)
+    subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--no-index", "--target",
+                    str(tmp_path / "site"), str(copy)], check=True)
     code = ("import routesim as rs; assert rs.__file__.startswith(SITE), rs.__file__; "
             "print(rs.run('scenario.yaml', workers=2).lift('breaker'))")
     done = subprocess.run([sys.executable, "-c", f"import sys; SITE = {str(tmp_path / 'site')!r}\n"

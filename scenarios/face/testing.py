@@ -22,7 +22,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, get_args
@@ -60,7 +60,8 @@ def payment(*, timezone: str = "UTC", **known: Any) -> Payment:
     for name in known:
         if name not in names:
             raise BadInput(f"a payment has no field {name!r}{nearest(name, names)}")
-    values: dict[str, Any] = {name: _UNLESS_TOLD.get(name) for name in names} | known
+    values: dict[str, Any] = {field.name: _UNLESS_TOLD.get(field.name) for field in fields(Payment)
+                              if field.default is field.default_factory is MISSING} | known
     local = datetime.fromtimestamp(values["arrived_at"], _zone(timezone))
     clock = {"hour": local.hour, "weekday": local.weekday(), "day": local.day}
     return Payment(**(values | {name: value for name, value in clock.items() if name not in known}))
