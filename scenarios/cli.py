@@ -127,7 +127,7 @@ def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
           until: Annotated[str | None, typer.Option(metavar="TIME")] = None,
           out_dir: Annotated[Path | None, typer.Option("--out", help="folder for check.json and check.html")] = None,
           workers: Annotated[int | None, typer.Option(min=1)] = None) -> None:
-    """Does the model foretell this history? Exit 1 if not."""
+    """Does the model predict this history? Exit 1 if not."""
     from routesim.scenarios.commands.check import run_check
 
     progress, told = counting(err, "checking")
@@ -164,7 +164,7 @@ def _show(run_dir: Path) -> None:
     from routesim.reports.run.folder import read
 
     out.print(summary_table(read(run_dir)))
-    out.print(f"\n{run_dir / 'report.html'}", highlight=False, soft_wrap=True)
+    out.print(f"\n{run_dir / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -192,7 +192,7 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
         typer.echo(json.dumps(runs.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         out.print(differences_table(runs))
-        out.print(f"\n{written}", highlight=False, soft_wrap=True)
+        out.print(f"\n{written}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -104,7 +104,7 @@ def test_advice_tells_the_figures(figures: dict[str, Any]) -> None:
     assert "new would approve 4.00 pp more than old" in said
     assert f"{figures['sizes']['new']['expected']['n_treatment']:,} payments in new" in said
     false = 100 * chance_of(figures, "alike", "auto_winner", None)["value"]
-    assert f"crown one of them in {false:.1f} %" in said
+    assert f"declare one of them the winner in {false:.1f} %" in said
     assert "CUPED" not in said  # nobody has a past here
 
 

@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.rules import RULES
 from routesim.reports.statistics.platform_rule import ALPHA
 from routesim.reports.words import number, percent, signed
 
-NAMES = {
-    "auto_winner": "the platform's rule", "fixed_horizon": "a single look on the last day",
-    "obrien_fleming": "O'Brien and Fleming's boundary", "pocock": "Pocock's boundary",
-    "always_valid": "the always-valid sequence", "cuped": "a single look with CUPED",
-}
 _PREFERRED = ("obrien_fleming", "pocock", "fixed_horizon", "always_valid")  # the sooner it stops, the sooner it stands
 _WORTH = 0.03
 """A rule that stops sooner may find this much less often."""
@@ -26,9 +22,9 @@ Figures = Mapping[str, Any]
 
 
 def chance_of(figures: Figures, setting: str, rule: str, winner: str | None) -> Figures:
-    """The chance that the rule crowns that variant (None: any), {value, low, high, direct}.
+    """The chance that the rule declares that variant the winner (None: any), {value, low, high, direct}.
 
-    From independent payments, which are surer, where they can tell it: where both ways agree on the rule in either
+    From independent payments, which are surer, where they apply: where both ways agree on the rule in either
     setting and, for the platform's, its guards of latency and revenue, which they do not know, never held a lift back.
     Else from the full simulator with its interval.
     """
@@ -69,7 +65,7 @@ def recommended(variants: Sequence[str], figures: Figures) -> str | None:
 
 
 def _better(control: str, name: str, figures: Figures) -> str:
-    """Whom a test ought to crown: the best treatment, or the control where that is worse."""
+    """The variant that a test should declare the winner: the best treatment, or the control where that is worse."""
     return name if (figures["lift_pp"][name]["value"] or 0.0) >= 0 else control
 
 
@@ -89,7 +85,7 @@ def _lift(control: str, name: str, figures: Figures) -> str:
         return f"Given all of the traffic, {name} would approve {number(lift['value'], 2)} pp more {between}"
     if lift["high"] < 0:
         return f"Given all of the traffic, {name} would approve {number(-lift['value'], 2)} pp less {between}"
-    return (f"The simulation does not tell {name} from {control}: {signed(lift['value'])} pp "
+    return (f"The simulation does not separate {name} from {control}: {signed(lift['value'])} pp "
             f"(95 % interval {signed(lift['low'])} to {signed(lift['high'])}).")
 
 
@@ -111,12 +107,12 @@ def _platform(plan: Plan, control: str, name: str, figures: Figures) -> list[str
     right = chance_of(figures, "truth", "auto_winner", name)
     wrong = chance_of(figures, "truth", "auto_winner", control)
     false = chance_of(figures, "alike", "auto_winner", None)
-    others = [f"{each} in {_told(chance_of(figures, 'truth', 'auto_winner', each))}"
+    others = [f"{each} in {_chance(chance_of(figures, 'truth', 'auto_winner', each))}"
               for each in plan.variants[1:] if each != name]
     alike = "both were" if len(plan.variants) == 2 else "all were"
-    text = (f"The platform's rule would crown {name} in {_told(right)} of such tests"
-            f"{''.join(f', {each}' for each in others)} and {control} in {_told(wrong)}; if {alike} the same, it would "
-            f"still crown one of them in {_told(false)}.")
+    text = (f"The platform's rule would declare {name} the winner in {_chance(right)} of such tests"
+            f"{''.join(f', {each}' for each in others)} and {control} in {_chance(wrong)}; if {alike} the same, it "
+            f"would still declare one of them the winner in {_chance(false)}.")
     worth = figures["rules"]["truth"]["auto_winner"]["exaggeration"]
     if worth["value"] is not None and worth["count"] > 1:
         called = name if len(plan.variants) == 2 else "a treatment"
@@ -128,25 +124,25 @@ def _platform(plan: Plan, control: str, name: str, figures: Figures) -> list[str
 def _instead(control: str, name: str, figures: Figures) -> list[str]:
     rule, winner = figures["recommended"], _better(control, name, figures)
     if rule is None:
-        said = [f"No rule keeps its {100 * ALPHA:.0f} % here: each calls winners where there are none more often. "
+        sentences = [f"No rule keeps its {100 * ALPHA:.0f} % here: each calls winners where there are none more often. "
                 f"Bucket by payment, or look once at more payments."]
     else:
         finds = chance_of(figures, "truth", rule, winner)
         errs = chance_of(figures, "alike", rule, None)
         day = figures["rules"]["truth"][rule]["mean_day_if_called"]["value"]
         what = winner if winner == name else f"that {control} is better"
-        said = [f"Use {NAMES[rule]} instead: it finds {what} in {_told(finds)} of tests"
+        sentences = [f"Use {RULES[rule].label} instead: it finds {what} in {_chance(finds)} of tests"
                 + ("" if day is None else f", on day {number(day, 1)} on average if it calls one")
-                + f", and calls a winner in {_told(errs)} where there is none."]
+                + f", and calls a winner in {_chance(errs)} where there is none."]
     cuped = figures["cuped"]
     if cuped is not None:
         removed = cuped["variance_removed"]["value"]
-        said.append(f"What customers did before the test explains {percent(removed, 1)} of the variance, "
+        sentences.append(f"What customers did before the test explains {percent(removed, 1)} of the variance, "
                     + ("so CUPED is worth its trouble." if removed > 0.05 else "so CUPED gains hardly anything here."))
-    return said
+    return sentences
 
 
-def _told(found: Figures) -> str:
+def _chance(found: Figures) -> str:
     """A chance; its interval where it is from the full simulator's tests alone."""
     if found["direct"] or found["low"] is None:
         return percent(found["value"], 1)
@@ -154,33 +150,34 @@ def _told(found: Figures) -> str:
 
 
 def _limits(plan: Plan, name: str, figures: Figures) -> list[str]:
-    said: list[str] = []
+    limits: list[str] = []
     off = figures["observed_lift_pp"][name]["less_rollout"]
     if _beyond(off) and abs(off["value"]) > _SHOWN_PP:
         lift = figures["lift_pp"][name]["value"] or 0.0
         size = "small" if off["value"] * lift < 0 else "large"
-        said.append(f"A test shows the lift {number(abs(off['value']), 2)} pp too {size}"
-                    f"{_error(off)}: the variants share processors"
-                    + (", and customers who come back after a failure may meet the other variant, which bucketing by "
-                       "order avoids." if plan.unit == "payment" else "."))
+        limits.append(f"A test shows the lift {number(abs(off['value']), 2)} pp too {size}"
+                      f"{_error(off)}: the variants share processors"
+                      + (", and customers who come back after a failure may meet the other variant, which bucketing by "
+                         "order avoids." if plan.unit == "payment" else "."))
     if figures["naive_level"] > 0.06:
-        said.append(f"Payments of one unit are alike (design effect {number(figures['design_effect'], 2)}): a p-value "
-                    f"that takes them as independent, as the platform's rule does, errs in "
-                    f"{percent(figures['naive_level'], 1)} of tests, not 5 %; the other rules allow for it.")
+        limits.append(f"Payments of one unit are alike (design effect {number(figures['design_effect'], 2)}): a "
+                      f"p-value that takes them as independent, as the platform's rule does, errs in "
+                      f"{percent(figures['naive_level'], 1)} of tests, not 5 %; the other rules allow for it.")
     stale = figures["stale"]["truth"]["share"]["value"] or 0.0
     if stale > 0.001:
-        said.append(f"{percent(stale, 1)} of the payments kept an assignment that the split of their day would not "
-                    f"give: leave the first day after each change out of the verdict.")
+        limits.append(f"{percent(stale, 1)} of the payments kept an assignment that the split of their day would not "
+                      f"give: leave the first day after each change out of the verdict.")
     ramp = figures["ramp"]["truth"]
     if ramp is not None and _beyond(ramp["difference_pp"]):
-        said.append(f"The ramp moves the lift of all payments together by {signed(ramp['difference_pp']['value'])} pp"
-                    f"{_error(ramp['difference_pp'])}: read it stage by stage.")
-    apart = {NAMES[row["rule"]]: None for rows in figures["direct"].get("agreement", {}).values() for row in rows
+        limits.append(f"The ramp moves the lift of all payments together by "
+                      f"{signed(ramp['difference_pp']['value'])} pp{_error(ramp['difference_pp'])}: read it stage by "
+                      f"stage.")
+    apart = {RULES[row["rule"]].label: None for rows in figures["direct"].get("agreement", {}).values() for row in rows
              if not row["agrees"]}
     if apart:
-        said.append(f"The full simulator and independent payments differ for {', '.join(apart)}: trust the full "
-                    f"simulator there.")
-    return said
+        limits.append(f"The full simulator and independent payments differ for {', '.join(apart)}: trust the full "
+                      f"simulator there.")
+    return limits
 
 
 def _beyond(found: Figures) -> bool:

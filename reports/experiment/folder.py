@@ -40,7 +40,8 @@ LOOKS = pa.schema([
                                    "payments; null for the control"),
     _field("sample_ratio_p", _REAL, "p-value of the variants' shares against those promised"),
     _field("unmet", _TEXT, "what keeps the platform's rule from calling; null for the control, or where nothing does"),
-    *(_field(f"verdict_{rule}", _TEXT, f"whom the rule calls at this look: {doc}") for rule, doc in RULES.items()),
+    *(_field(f"verdict_{rule}", _TEXT, f"whom the rule calls at this look: {text.doc}")
+      for rule, text in RULES.items()),
 ])
 
 

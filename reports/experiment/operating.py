@@ -116,7 +116,8 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 def corrected(plan: Plan, tests: Sequence[Record], true_lift_pp: Floats, worlds: int,
               rule: str = "auto_winner") -> Figures | None:
-    """The lifts with which a rule (the platform's, or ``fixed_horizon``) crowned a treatment, and what they are worth.
+    """The lifts with which a rule (the platform's, or ``fixed_horizon``) declared a treatment the winner, and their
+    worth.
 
     ``covers``: how many of the corrected intervals hold the lift of the test's own world (``true_lift_pp``, shape
     (tests, treatments)). With the platform's rule they are right over all tests, called or not, so among winners alone

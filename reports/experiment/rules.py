@@ -27,13 +27,25 @@ from routesim.sim.arrays import Floats
 
 TUNING_SAMPLES = 5_000
 
-RULES: dict[str, str] = {
-    "auto_winner": "the platform's: any daily look with p < .05 and at least 1 pp, and its guards",
-    "fixed_horizon": "one look, on the last day, at p < .05",
-    "obrien_fleming": "daily looks that spend the 5 % as O'Brien and Fleming do (Lan and DeMets)",
-    "pocock": "daily looks against Pocock's constant boundary",
-    "always_valid": "daily looks at a confidence sequence that holds however often one looks",
-    "cuped": "one look, on the last day, adjusted by what each customer did before the test (CUPED)",
+@dataclass(frozen=True)
+class RuleText:
+    """What a stopping rule is called in a sentence, and what it does."""
+
+    label: str
+    doc: str
+
+
+RULES = {
+    "auto_winner": RuleText("the platform's rule",
+                            "the platform's: any daily look with p < .05 and at least 1 pp, and its guards"),
+    "fixed_horizon": RuleText("a single look on the last day", "one look, on the last day, at p < .05"),
+    "obrien_fleming": RuleText("O'Brien and Fleming's boundary",
+                               "daily looks that spend the 5 % as O'Brien and Fleming do (Lan and DeMets)"),
+    "pocock": RuleText("Pocock's boundary", "daily looks against Pocock's constant boundary"),
+    "always_valid": RuleText("the always-valid sequence",
+                             "daily looks at a confidence sequence that holds however often one looks"),
+    "cuped": RuleText("a single look with CUPED",
+                      "one look, on the last day, adjusted by what each customer did before the test (CUPED)"),
 }
 """Rules by the name that a scenario calls them."""
 

@@ -67,7 +67,7 @@ class Columns:
 
     @classmethod
     def of(cls, log: AttemptLog, unsupported: Callable[[AttemptLog], Bools] | None = None) -> Columns:
-        """The columns of ``log``; ``unsupported`` tells which attempts lack support (Support.unsupported).
+        """The columns of ``log``; ``unsupported`` gives the attempts that lack support (Support.unsupported).
 
         Raises ValueError for an outcome that is not one of OUTCOMES.
         """
@@ -123,7 +123,7 @@ class Columns:
 
     @property
     def dark(self) -> Bools:
-        """Per payment: whether it ended without an issuer's word."""
+        """Per payment: whether it ended without an issuer's answer."""
         return np.asarray((self.last_outcome == UNAVAILABLE) | (self.last_outcome == TIMEOUT))
 
 

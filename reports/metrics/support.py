@@ -45,7 +45,7 @@ def _previous(log: AttemptLog) -> tuple[Ints, Ints]:
 
 
 def _code_texts(attempts: pa.Table) -> pa.Array:
-    """What an attempt said to the one after it: its decline code, or its outcome where it gave none."""
+    """What an attempt answered, for the one after it: its decline code, or its outcome where it gave none."""
     return pc.coalesce(plain_text(attempts["decline_code"]), plain_text(attempts["outcome"]))
 
 
@@ -115,9 +115,9 @@ class Support:
         previous, band = _previous(log)
         codes = {name: encode(log.payments[name], self._known[name])[log.payment_row] for name in _PAYMENT_FIELDS}
         codes["processor"] = encode(log.attempts["processor"], self._known["processor"])
-        said = encode(_code_texts(log.attempts), self._known["previous_code"])
+        answered = encode(_code_texts(log.attempts), self._known["previous_code"])
         nothing = encode(pa.array([None], type=pa.string()), self._known["previous_code"])[0]
-        codes["previous_code"] = np.where(previous < 0, nothing, said[previous])
+        codes["previous_code"] = np.where(previous < 0, nothing, answered[previous])
         codes["delay_band"] = band
         key = self._keys(codes)
         place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)

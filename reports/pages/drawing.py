@@ -1,7 +1,7 @@
 """How every picture of a page is drawn, as SVG: the same bytes for the same numbers, and no text outlined, so that it
 stays legible.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; a policy keeps its colour in every picture,
+Colours are Okabe and Ito's, which colour-blind readers can distinguish; a policy keeps its colour in every picture,
 and so does a processor. The baseline is always dark grey.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from routesim.reports.experiment.advice import NAMES, best
+from routesim.reports.experiment.advice import best
 from routesim.reports.experiment.folder import ExperimentFolder, read_experiment
 from routesim.reports.experiment.rules import RULES
 from routesim.reports.pages.experiment_pictures import days_picture, power_picture
@@ -25,8 +25,8 @@ def html(folder: ExperimentFolder) -> str:
     name = best([control, *treatments], figures)
     return page(
         "experiment.html",
-        figures=figures, control=control, treatments=treatments, best=name, names=NAMES, docs=RULES,
-        headline=headline(figures, control, name), rows=_rules(figures, [*treatments, control]), guards=_GUARDS,
+        figures=figures, control=control, treatments=treatments, best=name, rules=RULES,
+        headline=headline(figures, control, name), rule_rows=_rules(figures, [*treatments, control]), guards=_GUARDS,
         count=figures["replications"]["worlds"] * figures["replications"]["luck"],
         sizes=[(each, figures["sizes"][each]) for each in treatments],
         pictures=[days_picture(figures), *(power_picture(figures, each) for each in treatments)],

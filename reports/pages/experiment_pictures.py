@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from routesim.reports.experiment.advice import NAMES
+from routesim.reports.experiment.rules import RULES
 from routesim.reports.pages.drawing import FAINT, WIDTH, Picture, drawing, svg_text
 from routesim.reports.words import signed
 
@@ -52,8 +52,8 @@ def days_picture(figures: Mapping[str, Any]) -> Picture:
             for rule, found in figures["rules"][setting].items():
                 share = 100 * np.cumsum(found["called_by_day"]) / count
                 axes.step(np.arange(1, len(share) + 1), share, where="post", color=_COLOURS[rule], ls=_LINES[rule],
-                          lw=1.8, label=NAMES[rule])
-                points.append(f"{NAMES[rule]} {share[-1]:.0f} % ({title})")
+                          lw=1.8, label=RULES[rule].label)
+                points.append(f"{RULES[rule].label} {share[-1]:.0f} % ({title})")
             axes.set(xlabel="day", ylim=(-2, 102), title=title)
         figure.axes[0].set_ylabel("tests decided, %")
         handles, labels = figure.axes[0].get_legend_handles_labels()

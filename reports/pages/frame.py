@@ -1,7 +1,7 @@
 """The frame of every page: one environment for its template, and one way to write it, whole or not at all.
 
-A page is one self-contained HTML file. It asks nothing of the network, which its Content-Security-Policy says to the
-browser too, and whatever it shows of a run's data is text, never markup.
+A page is one self-contained HTML file. It asks nothing of the network, which its Content-Security-Policy makes the
+browser enforce, and whatever it shows of a run's data is text, never markup.
 """
 
 from __future__ import annotations

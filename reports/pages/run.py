@@ -23,7 +23,7 @@ from routesim.reports.run.folder import Run, read
 from routesim.reports.run.off_policy import SHOWN, alarms, checked
 from routesim.reports.words import between, percent
 
-_WARNINGS_SHOWN = 3  # the others are folded away, lest they push the answer off the first screen
+_WARNINGS_SHOWN = 3  # the others are folded away, so that the answer stays on the first screen
 
 _BASIS = {
     "worlds and luck": "They hold both the calibration's uncertainty and luck.",
@@ -31,7 +31,7 @@ _BASIS = {
               "wider than they need be.",
     "luck": "Only one world was simulated: the intervals hold luck alone, and none of the calibration's uncertainty. "
             "They are too narrow to decide on.",
-    "none": "With a single replication there are no intervals at all: nothing here says how sure we are.",
+    "none": "With a single replication there are no intervals at all: nothing here says how certain the figures are.",
 }
 
 SIDE_BY_SIDE = (

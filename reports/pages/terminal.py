@@ -1,16 +1,18 @@
-"""A run's summary, and the comparison of two runs, as tables for the terminal, at most 80 columns wide.
+"""What a run, two runs, an experiment and a check have found, for the terminal, at most 80 columns wide.
 
 Whatever stems from data is shown as it is: rich's markup is not read in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from routesim.reports.experiment.rules import RULES
 from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.pages.tables import lift_cell, ranked
 from routesim.reports.pages.two_runs import row
@@ -18,7 +20,7 @@ from routesim.reports.run import two_runs_answers
 from routesim.reports.run.answers import headline
 from routesim.reports.run.folder import Run
 from routesim.reports.run.two_runs import TwoRuns
-from routesim.reports.words import listed
+from routesim.reports.words import listed, number, percent
 
 _COLOUR = {"better": "green", "worse": "red", "baseline": "dim"}
 _SUMMARY = {"approval_rate": "approval", "lost_to_outages": "lost", "latency_ms.wait.p95": "wait p95",
@@ -26,6 +28,7 @@ _SUMMARY = {"approval_rate": "approval", "lost_to_outages": "lost", "latency_ms.
 """Metrics of the summary and their headings, which are short, since all must fit in 80 columns."""
 _IN_TERMINAL = ("approval_rate", "lift_pp", "lost_to_outages", "latency_ms.wait.p95", "cost_usd")
 _SENTENCES_IN_TERMINAL = 8
+_FINDINGS_IN_TERMINAL = 12
 
 
 def summary_table(run: Run) -> RenderableType:
@@ -70,3 +73,39 @@ def differences_table(runs: TwoRuns) -> RenderableType:
                               Text(found.difference.value, style=_COLOUR.get(one.verdict, "default")),
                               Text(found.difference.below))
     return Group(*lines, table)
+
+
+def experiment_table(figures: Mapping[str, Any]) -> RenderableType:
+    """How often each stopping rule declares each variant the winner, in the figures of experiment.json."""
+    control, *treatments = figures["variants"]
+    count = figures["replications"]["worlds"] * figures["replications"]["luck"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, column in enumerate(("rule", *treatments, control, "all alike", "day")):
+        table.add_column(Text(column), justify="left" if place == 0 else "right", no_wrap=place == 0)
+    for rule, found in figures["rules"]["truth"].items():
+        chances = [found["p_wins"][name]["value"] for name in (*treatments, control)]
+        chances.append(figures["rules"]["alike"][rule]["p_any"]["value"])
+        table.add_row(RULES[rule].label, *(percent(chance, 1) for chance in chances),
+                      number(found["mean_day_if_called"]["value"], 1))
+    return Group(Text(f"Winners that each rule declares in {count} simulated tests, and in as many where all variants "
+                      f"are {control}:"), table, Text())
+
+
+def findings_table(findings: Sequence[Mapping[str, Any]], false_alarm: float) -> RenderableType:
+    """The least likely figures of a check, and its verdict; each finding as pages.check takes it."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left",
+                  title=f"the {min(_FINDINGS_IN_TERMINAL, len(findings))} least likely of {len(findings)} figures")
+    table.add_column("figure", overflow="fold")
+    for name in ("history", "predicted", "± sd", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in findings[:_FINDINGS_IN_TERMINAL]:
+        table.add_row(Text(one["figure"]), f"{one['observed']:.4g}", f"{one['expected']:.4g}", f"{one['sd']:.2g}",
+                      f"{one['p_value']:.2g}", style="" if one["passed"] else "red")
+    failed = [one for one in findings if not one["passed"]]
+    if not failed:
+        return Group(table, Text.assemble(
+            (f"All {len(findings)} figures are predicted", "green"),
+            f" (chance of a false alarm over all of them: {false_alarm:.0%})."))
+    return Group(table, Text.assemble(
+        (f"{len(failed)} of {len(findings)} figures are not predicted.", "bold red"), " Look at:"),
+        *(Text(f"  {one['figure']}: {one['look_at']}") for one in failed))

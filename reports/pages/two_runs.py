@@ -1,4 +1,4 @@
-"""Two runs on one self-contained page: what differs between them, and what comes of it."""
+"""Two runs on one self-contained page: what differs between them, and what changes in the results."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def headline(run: Run) -> str:
         return f"Keep {baseline}: every other policy approves less."
     if all(answers[name].verdict == "unknown" for name in ranked):
         return "No policy is shown to be better: one run gives no interval. Add worlds and luck draws."
-    return f"No policy is shown to be better than {baseline}: no interval lies wholly above zero."
+    return f"No policy is shown to be better than {baseline}: no interval lies entirely above zero."
 
 
 def by_lift(run: Run) -> list[str]:

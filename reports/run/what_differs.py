@@ -16,7 +16,7 @@ Names = tuple[str, str]  # what the two runs are called
 
 NO_FIGURE = ("scenario", "log", "experiment", "model", "trace.source")
 """Keys of a scenario that by themselves move no figure of a run: where the model or the trace is another one, its hash
-tells."""
+says so."""
 
 _ABSENT = object()
 _LONGEST = 160  # characters of a value; the scenarios themselves are in the folders
@@ -40,7 +40,7 @@ def what_differs(first: Run, second: Run, names: Names) -> dict[str, list[str]]:
 
 def not_recorded(first: Run, second: Run, names: Names) -> list[str]:
     """What cannot be compared because a folder lacks it."""
-    return [f"{name} holds no {file}, so what that tells cannot be compared"
+    return [f"{name} holds no {file}, so that part cannot be compared"
             for run, name in zip((first, second), names, strict=True)
             for file, held in (("scenario.yaml", run.scenario_text), ("manifest.json", run.manifest)) if not held]
 
@@ -59,7 +59,7 @@ def _scenario(first: Run, second: Run, names: Names) -> tuple[list[str], list[st
     named: list[str] = []
     for key, here, there in differing(ours, theirs):
         where = named if any(key == name or key.startswith(f"{name}.") for name in NO_FIGURE) else moves
-        where.append(_told(key, here, there, names))
+        where.append(_sentence(key, here, there, names))
     return moves, named
 
 
@@ -76,7 +76,7 @@ def _document(run: Run) -> dict[str, Any]:
 
 def differing(ours: Any, theirs: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two documents differ: the dotted key and both values. Lists of one length are compared place by place
-    (the first is 1); of others, only what the one holds and the other does not is told."""
+    (the first is 1); of others, only what the one holds and the other does not is given."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             yield from differing(ours.get(name, _ABSENT), theirs.get(name, _ABSENT), f"{key}.{name}" if key else name)
@@ -92,7 +92,7 @@ def differing(ours: Any, theirs: Any, key: str = "") -> Iterator[tuple[str, Any,
         yield key, ours, theirs
 
 
-def _told(key: str, here: Any, there: Any, names: Names) -> str:
+def _sentence(key: str, here: Any, there: Any, names: Names) -> str:
     if there is _ABSENT:
         return f"{key}: only in {names[0]}: {plain(here)}"
     if here is _ABSENT:
@@ -143,7 +143,7 @@ def replicated(run: Run) -> set[tuple[int, int]]:
 
 
 def _replications(first: Run, second: Run, names: Names) -> list[str]:
-    """Of adaptive luck the scenario tells the most, not what was run."""
+    """Where luck is adaptive the scenario gives the most, not what was run."""
     ours, theirs = replicated(first), replicated(second)
     if ours == theirs:
         return []
@@ -152,7 +152,7 @@ def _replications(first: Run, second: Run, names: Names) -> list[str]:
 
 def _versions(first: Run, second: Run, names: Names) -> list[str]:
     ours, theirs = (_mapping(run.manifest.get("versions")) for run in (first, second))
-    return [_told(name, ours.get(name, _ABSENT), theirs.get(name, _ABSENT), names)
+    return [_sentence(name, ours.get(name, _ABSENT), theirs.get(name, _ABSENT), names)
             for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
 
 

@@ -1,4 +1,4 @@
-"""How often, when and how rightly does an automatic winner get called? A fast simulation without the engine.
+"""How often, when and how rightly is a winner declared automatically? A fast simulation without the engine.
 
 The platform's rule looks once a day, from day 7 and 1,000 samples a variant, and calls a winner where p < .05 (pooled
 z, two-sided), the absolute lift is at least 1 pp, latency worsens by at most 10 % and revenue by at most 5 %.
@@ -61,13 +61,13 @@ RULES = {
     "always_valid_day14": Rule("a confidence sequence tuned to the volume of 14 days", "always_valid", tuning_days=14),
     "always_valid_1pp": Rule("always_valid and at least 1 pp", "always_valid", LEAST_LIFT_PP, tuning_samples=5_000),
 }
-WITH_A_PAST = "cuped"
+NEEDS_A_PRE_PERIOD = "cuped"
 """The rule of an experiment that needs what each customer did before it, which this simulation does not know."""
 
 
 def rule_named(name: str) -> Rule:
     """The rule of that name. Raises BadInput, with the nearest name, where there is none."""
-    if name == WITH_A_PAST:
+    if name == NEEDS_A_PRE_PERIOD:
         raise BadInput(f"{name} needs what each customer did before the test, which only `routesim experiment` knows; "
                        f"take fixed_horizon", "rule")
     rule = RULES.get(name)

@@ -1,8 +1,8 @@
 """Means and chances over the tests of W worlds with K draws of luck in each, and how sure they are.
 
-The tests of a world share its lift, so they are not independent: 6 worlds with 40 draws each tell little more of a
+The tests of a world share its lift, so they are not independent: 6 worlds with 40 draws each say little more of a
 chance than 6 worlds. Standard errors therefore take whole worlds, as a survey takes whole clusters (the linearised
-variance G/(G-1) Σ_worlds (Σ residuals)² / n²), and are never below those of independent tests. What they tell of is the
+variance G/(G-1) Σ_worlds (Σ residuals)² / n²), and are never below those of independent tests. What is estimated is the
 mean over the worlds that the calibration holds possible.
 """
 
@@ -53,9 +53,9 @@ def mean(values: Floats) -> Figures:
     n = sum(len(group) for group in groups)
     if n == 0:
         return {"value": None, "standard_error": None, "count": 0}
-    found = np.concatenate(groups)
-    middle = float(found.mean())
-    error = _error([group - middle for group in groups], float(found.std(ddof=1)) / math.sqrt(n)) if n > 1 else None
+    values = np.concatenate(groups)
+    middle = float(values.mean())
+    error = _error([group - middle for group in groups], float(values.std(ddof=1)) / math.sqrt(n)) if n > 1 else None
     return {"value": middle, "standard_error": error, "count": n}
 
 

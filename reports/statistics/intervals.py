@@ -8,7 +8,7 @@ analysis of variance E[MS_between] = K·V_world + V_luck and E[MS_within] = V_lu
 
     V_world = max(0, (MS_between - MS_within) / K),    mean ± t_{W-1} · √(V_world + MS_between / (W·K)).
 
-K = 1: luck cannot be told from calibration, so all variance counts as V_world = MS_between (wider than needed).
+K = 1: luck cannot be separated from calibration, so all variance counts as V_world = MS_between (wider than needed).
 W = 1: calibration error cannot be seen; the interval holds luck alone (t_{K-1}, MS_within / K) and ``basis`` says so.
 W = K = 1: no interval. One run: a single realisation adds V_luck to the variance (with K = 1 it is in there already).
 

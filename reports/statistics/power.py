@@ -31,7 +31,7 @@ from routesim.sim.errors import BadInput
 Method = Literal["pooled", "unpooled", "arcsine", "baseline_variance", "continuity", "exact"]
 METHODS: tuple[Method, ...] = get_args(Method)
 LIFTS_PP = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""Lifts for which a table tells the days of a test."""
+"""Lifts for which a table gives the days of a test."""
 MOST = 1e15  # payments: a size beyond this is a question without an answer
 
 

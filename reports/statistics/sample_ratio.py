@@ -17,7 +17,7 @@ from scipy.stats import chisquare
 from routesim.sim.errors import BadInput
 
 ALARM = 0.001
-"""The p-value below which a mismatch is told (Fabijan et al. 2019, Diagnosing sample ratio mismatch, KDD)."""
+"""The p-value below which a mismatch is reported (Fabijan et al. 2019, Diagnosing sample ratio mismatch, KDD)."""
 
 
 @dataclass(frozen=True)

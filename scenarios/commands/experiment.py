@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from routesim.reports.words import number, percent
 from routesim.scenarios.commands.progress import counting
 
 
@@ -47,22 +45,10 @@ def experiment(
 
 
 def _show(figures: dict[str, Any], target: Path) -> None:
-    from routesim.reports.experiment.advice import NAMES
+    from routesim.reports.pages.terminal import experiment_table
 
     out = Console()
-    control, *treatments = figures["variants"]
-    count = figures["replications"]["worlds"] * figures["replications"]["luck"]
-    out.print(f"Whom each rule crowns in {count} simulated tests, and whom it crowns though all are {control}:",
-              highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, column in enumerate(("rule", *treatments, control, "all alike", "day")):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place == 0)
-    for rule, found in figures["rules"]["truth"].items():
-        wins = [percent(found["p_wins"][name]["value"], 1) for name in (*treatments, control)]
-        table.add_row(NAMES[rule], *wins, percent(figures["rules"]["alike"][rule]["p_any"]["value"], 1),
-                      number(found["mean_day_if_called"]["value"], 1))
-    out.print(table)
-    out.print()
+    out.print(experiment_table(figures), highlight=False)
     for sentence in figures["advice"]:
-        out.print(sentence, highlight=False, soft_wrap=True)
-    out.print(f"\n{target / 'report.html'}", highlight=False, soft_wrap=True)
+        out.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    out.print(f"\n{target / 'report.html'}", highlight=False, soft_wrap=True, markup=False)

@@ -33,4 +33,4 @@ def export(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="fold
     out = Console()
     for name, count in rows.items():
         out.print(f"{name}: {count:,} rows", highlight=False)
-    out.print(f"→ {out_dir}", highlight=False, soft_wrap=True)
+    out.print(f"→ {out_dir}", highlight=False, soft_wrap=True, markup=False)
