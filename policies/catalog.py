@@ -13,7 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, TypeAdapter, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationInfo,
+    model_validator,
+)
 
 from routesim.policies.composed import Composed
 from routesim.policies.description import Description
@@ -124,15 +132,18 @@ class Part:
         ]
 
 
-def describe_part(kind: PartKind, value: Any) -> Part:
-    """The part that ``value`` describes. Raises ValueError (a pydantic ValidationError where parameters are wrong)."""
+def describe_part(kind: PartKind, value: Any, context: Any = None) -> Part:
+    """The part that ``value`` describes, read in pydantic's validation ``context``.
+
+    Raises ValueError (a pydantic ValidationError where parameters are wrong).
+    """
     known = PARTS[kind]
     if isinstance(value, Part):
         return value
     if isinstance(value, list) and "rules" in known:
         if not value and "none" in known:
             return Part(kind, "none", NoParameters())
-        return Part(kind, "rules", known["rules"].described_by.model_validate({"rules": value}))
+        return Part(kind, "rules", known["rules"].described_by.model_validate({"rules": value}, context=context))
     if isinstance(value, Mapping) and len(value) == 1:
         ((name, parameters),) = value.items()
     else:
@@ -148,17 +159,20 @@ def describe_part(kind: PartKind, value: Any) -> Part:
         return Part(kind, name, TypeAdapter(dict[str, dict[str, Any]]).validate_python({name: parameters})[name])
     if name not in names:
         raise ValueError(f"no {kind} is called {name!r}{nearest(name, names)}")
-    return Part(kind, name, _under(name, known[name].described_by, parameters))
+    return Part(kind, name, _under(name, known[name].described_by, parameters, context))
 
 
-def _under(key: str, described_by: type[Description], parameters: Any) -> Description:
+def _under(key: str, described_by: type[Description], parameters: Any, context: Any) -> Description:
     """``parameters`` read as those of ``key``, so that the path of an error holds the key."""
     adapter: TypeAdapter[dict[str, Description]] = TypeAdapter(dict[str, described_by])  # type: ignore[valid-type]
-    return adapter.validate_python({key: parameters})[key]
+    return adapter.validate_python({key: parameters}, context=context)[key]
 
 
 def _part_field(kind: PartKind) -> Any:
-    return PlainValidator(partial(describe_part, kind))
+    def described(value: Any, info: ValidationInfo) -> Part:
+        return describe_part(kind, value, info.context)
+
+    return PlainValidator(described)
 
 
 _plainly = PlainSerializer(lambda part: None if part is None else part.plain())
@@ -209,7 +223,7 @@ class PolicyParts(Description):
     parameters: dict[str, Any] = Field(default={}, description="the parameters of `policy`")
 
     @model_validator(mode="after")
-    def _parts_or_whole(self) -> PolicyParts:
+    def _parts_or_whole(self, info: ValidationInfo) -> PolicyParts:
         if self.policy is None:
             if self.route is None:
                 raise ValueError("a policy needs a route (or `like`, or `policy`)")
@@ -219,7 +233,7 @@ class PolicyParts(Description):
         if parts := self.model_fields_set - {"policy", "parameters"}:
             raise ValueError(f"`policy` names a whole policy, so it cannot have {', '.join(sorted(parts))} of its own")
         if self.policy in WHOLE:
-            _under("parameters", WHOLE[self.policy].described_by, self.parameters)
+            _under("parameters", WHOLE[self.policy].described_by, self.parameters, info.context)
         elif not is_dotted(self.policy):
             raise ValueError(f"no whole policy is called {self.policy!r}{nearest(self.policy, WHOLE)}")
         return self

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
+
+from routesim.policies.payment_fields import NOTHING_FURTHER, FieldValue, PaymentField, fields_of
 
 Outcome = Literal["approved", "declined", "unavailable", "timeout", "refused"]
 DeclineKind = Literal["soft", "hard"]
@@ -21,41 +23,57 @@ BASIS_POINTS = 10_000  # in the whole
 class Payment:
     """One authorisation wish, as the router is asked to fulfil it.
 
-    ``hour`` (0-23), ``weekday`` (0 = Monday) and ``day`` (of the month) are those of its arrival in the
-    scenario's time zone. An absent value is None. ``logged_processor`` is where history sent its first
-    attempt; a router in production would not know it, so only a route that asks for it by name
-    (``logged_first``, ``logged``) may use it.
+    Here each field is written once: everything else that lists them follows from ``PAYMENT_FIELDS``, the table of this
+    class. An absent value is None. ``further`` holds those of the source's own fields, declared by its profile, that
+    are known at arrival: ``payment.further["rfm_segment"]``. ``logged_processor`` is where history sent its first
+    attempt; a router in production would not know it, so only a route that asks for it by name (``logged_first``,
+    ``logged``) may use it.
 
-    >>> paid = rs.testing.payment(amount_usd=80.0, currency="MXN")
-    >>> paid.amount_usd, paid.currency, paid.initiator
-    (80.0, 'MXN', 'CIT')
+    >>> paid = rs.testing.payment(amount_usd=80.0, currency="MXN", further={"rfm_segment": "loyal"})
+    >>> paid.amount_usd, paid.currency, paid.initiator, paid.further["rfm_segment"]
+    (80.0, 'MXN', 'CIT', 'loyal')
     """
 
-    payment_id: str
-    order_id: str
-    previous_payment_id: str | None
-    merchant_id: str | None
-    customer_id: str | None
-    card_token: str | None
-    arrived_at: float
-    due_at: float | None
-    amount_usd: float
-    currency: str
-    card_brand: str | None
-    card_bin: str | None
-    bank: str | None
-    card_country: str | None
-    channel: str | None
-    device: str | None
-    initiator: Initiator
-    stored_credential: bool | None
-    installments: int | None
-    mcc: str | None
-    three_ds: bool | None
-    logged_processor: str | None
-    hour: int
-    weekday: int
-    day: int
+    payment_id: Annotated[str, PaymentField("one authorisation wish", in_cells=False)]
+    order_id: Annotated[str, PaymentField("the purchase that the payment pays for", in_cells=False)]
+    previous_payment_id: Annotated[str | None, PaymentField(
+        "the failed payment of the same order that this one follows", origin="attempts", in_cells=False)]
+    merchant_id: Annotated[str | None, PaymentField("the merchant")]
+    customer_id: Annotated[str | None, PaymentField("hash of the customer", in_cells=False)]
+    card_token: Annotated[str | None, PaymentField("hash of the card", in_cells=False, of_card=True)]
+    arrived_at: Annotated[float, PaymentField(
+        "when the payment reached the router", "UTC", kind="moment", in_conditions=False, in_cells=False)]
+    due_at: Annotated[float | None, PaymentField(
+        "when a merchant-initiated payment fell due", "UTC", kind="moment", in_conditions=False, in_cells=False)]
+    amount_usd: Annotated[float, PaymentField("amount", "USD")]
+    currency: Annotated[str, PaymentField("currency of presentment, ISO 4217", case="upper")]
+    card_brand: Annotated[str | None, PaymentField(
+        "visa, mastercard, amex, ..., in lower case", of_card=True, case="lower")]
+    card_bin: Annotated[str | None, PaymentField(
+        "the card number's first six digits, the most that is ever kept", of_card=True)]
+    bank: Annotated[str | None, PaymentField("the issuer, in lower case", of_card=True, case="lower")]
+    card_country: Annotated[str | None, PaymentField("the issuer's country, ISO 3166", of_card=True, case="upper")]
+    channel: Annotated[str | None, PaymentField("web, app, call_center, ...", case="lower")]
+    device: Annotated[str | None, PaymentField("kind of device (never its id)", case="lower")]
+    initiator: Annotated[Initiator, PaymentField("CIT, MIT or unknown")]
+    stored_credential: Annotated[bool | None, PaymentField("whether the card is on file")]
+    installments: Annotated[int | None, PaymentField("number of instalments", bits=16)]
+    mcc: Annotated[str | None, PaymentField("merchant category code")]
+    three_ds: Annotated[bool | None, PaymentField("whether 3-D Secure was used")]
+    logged_processor: Annotated[str | None, PaymentField(
+        "where history sent the first attempt", origin="attempts", in_conditions=False, in_cells=False)]
+    hour: Annotated[int, PaymentField(
+        "hour of its arrival in the scenario's time zone", origin="clock", least=0, most=23)]
+    weekday: Annotated[int, PaymentField(
+        "day of the week of its arrival, 0 = Monday", origin="clock", least=0, most=6,
+        words=("mon", "tue", "wed", "thu", "fri", "sat", "sun"))]
+    day: Annotated[int, PaymentField(
+        "day of the month of its arrival", origin="clock", in_cells=False, least=1, most=31)]
+    further: Mapping[str, FieldValue] = field(default_factory=lambda: NOTHING_FURTHER)
+
+
+PAYMENT_FIELDS: Mapping[str, PaymentField] = fields_of(Payment)
+"""The table of a payment's fields, by name: all but those that a profile adds."""
 
 
 class Message(NamedTuple):

@@ -1,17 +1,22 @@
 """The attempt log: one flat record per payment and per attempt, the same for history and for simulation.
 
-Every metric is a function of these two tables, so a figure means the same on both.
+Every metric is a function of these two tables, so a figure means the same on both. The columns of a payment follow from
+its fields (``policies.payment_fields``); only those that no policy may see are written here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from routesim.policies.payment_fields import Kind, Known, PaymentField
+from routesim.policies.vocabulary import PAYMENT_FIELDS
 from routesim.sim.arrays import Ints
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
@@ -23,32 +28,38 @@ def _field(name: str, kind: pa.DataType, doc: str, unit: str | None = None, null
     return pa.field(name, kind, nullable=nullable, metadata=metadata)
 
 
+_ARROW: dict[Kind, pa.DataType] = {"text": _TEXT, "number": pa.float64(), "whole number": pa.int64(),
+                                   "true or false": pa.bool_(), "moment": MICROSECONDS}
+
+
+def _column(field: PaymentField) -> pa.Field:
+    assert field.kind is not None
+    kind = pa.int16() if field.bits == 16 else _ARROW[field.kind]
+    column = _field(field.name, kind, field.doc, field.unit, field.nullable)
+    return column.with_metadata(column.metadata | {b"known": field.known.encode()}) if field.further else column
+
+
 PAYMENTS = pa.schema([
-    _field("payment_id", _TEXT, "one authorisation wish", nullable=False),
-    _field("order_id", _TEXT, "the purchase that the payment pays for", nullable=False),
-    _field("previous_payment_id", _TEXT, "the failed payment of the same order that this one follows"),
-    _field("merchant_id", _TEXT, "the merchant"),
-    _field("customer_id", _TEXT, "hash of the customer"),
-    _field("card_token", _TEXT, "hash of the card"),
-    _field("arrived_at", MICROSECONDS, "when the payment reached the router", "UTC", nullable=False),
-    _field("due_at", MICROSECONDS, "when a merchant-initiated payment fell due", "UTC"),
-    _field("amount_usd", pa.float64(), "amount", "USD", nullable=False),
-    _field("currency", _TEXT, "currency of presentment, ISO 4217", nullable=False),
-    _field("card_brand", _TEXT, "visa, mastercard, amex, ..., in lower case"),
-    _field("card_bin", _TEXT, "the card number's first six digits, the most that is ever kept"),
-    _field("bank", _TEXT, "the issuer, in lower case"),
-    _field("card_country", _TEXT, "the issuer's country, ISO 3166"),
-    _field("channel", _TEXT, "web, app, call_center, ..."),
-    _field("device", _TEXT, "kind of device (never its id)"),
-    _field("initiator", _TEXT, "CIT, MIT or unknown", nullable=False),
-    _field("stored_credential", pa.bool_(), "whether the card is on file"),
-    _field("installments", pa.int16(), "number of instalments"),
-    _field("mcc", _TEXT, "merchant category code"),
-    _field("three_ds", pa.bool_(), "whether 3-D Secure was used"),
-    _field("logged_processor", _TEXT, "where history sent the first attempt"),
+    *(_column(field) for field in PAYMENT_FIELDS.values() if field.origin != "clock"),
     _field("logged_approved", pa.bool_(), "whether history approved it in the end"),
     _field("warm_up", pa.bool_(), "arrived before the measured window: it counts in no figure", nullable=False),
 ])
+
+
+def payments_schema(further: Iterable[PaymentField]) -> pa.Schema:
+    """PAYMENTS and, behind it, the columns of the fields that a source's profile declares."""
+    return pa.schema([*PAYMENTS, *(_column(field) for field in further)])
+
+
+def further_fields(schema: pa.Schema) -> tuple[PaymentField, ...]:
+    """The profile's fields among the columns of a table of payments, which tell all that there is to know of them."""
+    kinds = {kind: name for name, kind in _ARROW.items()}
+    return tuple(
+        PaymentField(told[b"doc"].decode(), told[b"unit"].decode() if b"unit" in told else None, column.name,
+                     kinds[column.type], known=cast(Known, told[b"known"].decode()), further=True)
+        for column in schema if column.name not in PAYMENTS.names and b"known" in (told := column.metadata or {})
+    )
+
 
 ATTEMPTS = pa.schema([
     _field("payment_id", _TEXT, "the payment", nullable=False),
@@ -77,8 +88,9 @@ ATTEMPTS = pa.schema([
 class AttemptLog:
     """Payments and their attempts.
 
-    ``payments`` follows PAYMENTS in order of arrival, ``attempts`` follows ATTEMPTS in order of ``answered_at``.
-    ``payment_row`` (int64, one per attempt) points into ``payments``; it is derived from payment_id when not given.
+    ``payments`` follows PAYMENTS in order of arrival, the columns of a profile's fields behind it; ``attempts`` follows
+    ATTEMPTS in order of ``answered_at``. ``payment_row`` (int64, one per attempt) points into ``payments``; it is
+    derived from payment_id when not given.
     """
 
     payments: pa.Table

@@ -81,9 +81,10 @@ class Recorder:
         index = np.array(self._trace_rows, dtype=np.int64)
         where = [at for at, _, _ in self._comebacks]
         index[where] = len(self._trace) + np.arange(len(where))
-        returned = [{f.name: getattr(payment, f.name, None) for f in PAYMENTS} | {"warm_up": warm_up}
-                    for _, payment, warm_up in self._comebacks]
+        schema = self._trace.table.schema
+        returned = [{f.name: getattr(payment, f.name, None) for f in PAYMENTS} | dict(payment.further)
+                    | {"warm_up": warm_up} for _, payment, warm_up in self._comebacks]
         moments = timestamps(np.array([payment.arrived_at for _, payment, _ in self._comebacks]))
-        columns = [moments if f.name == "arrived_at" else pa.array([row[f.name] for row in returned], f.type)
-                   for f in PAYMENTS]
-        return pa.concat_tables([self._trace.table, pa.table(columns, schema=PAYMENTS)]).take(pa.array(index))
+        columns = [moments if f.name == "arrived_at" else pa.array([row.get(f.name) for row in returned], f.type)
+                   for f in schema]
+        return pa.concat_tables([self._trace.table, pa.table(columns, schema=schema)]).take(pa.array(index))

@@ -13,16 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from routesim.policies.vocabulary import Payment
+from routesim.policies.payment_fields import NOTHING_FURTHER, FurtherFields
+from routesim.policies.vocabulary import PAYMENT_FIELDS, Payment
 from routesim.sim.arrays import Bools, Floats, Ints, Keys
 from routesim.sim.draws import identities
-from routesim.sim.log import PAYMENTS
+from routesim.sim.log import further_fields, payments_schema
 
 CHUNK = 4096  # payments whose draws and objects are made together
 
-_COPIED = ("payment_id", "order_id", "previous_payment_id", "merchant_id", "customer_id", "card_token", "amount_usd",
-           "currency", "card_brand", "card_bin", "bank", "card_country", "channel", "device", "initiator",
-           "stored_credential", "installments", "mcc", "three_ds", "logged_processor")
+_COPIED = tuple(name for name, field in PAYMENT_FIELDS.items() if field.origin != "clock" and field.kind != "moment")
+_OF_CARD = tuple(name for name, field in PAYMENT_FIELDS.items() if field.of_card)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Levels:
 
 
 class Trace:
-    """Payments in order of arrival (the PAYMENTS schema of ``sim.log``).
+    """Payments in order of arrival (the PAYMENTS schema of ``sim.log``, and the columns of a profile's fields behind).
 
     ``timezone`` governs the hours and days that policies see, ``model_timezone`` those that the model was fitted in.
     ``forerunner`` (n,) is the row of the failed payment of the same order that a payment follows, or -1 for an
@@ -43,7 +43,8 @@ class Trace:
 
     def __init__(self, payments: pa.Table, timezone: str = "UTC", model_timezone: str | None = None) -> None:
         order = pc.sort_indices(payments, sort_keys=[("arrived_at", "ascending"), ("payment_id", "ascending")])
-        self.table: pa.Table = payments.take(order).select(PAYMENTS.names).cast(PAYMENTS).combine_chunks()
+        schema = payments_schema(further_fields(payments.schema))
+        self.table: pa.Table = payments.take(order).select(schema.names).cast(schema).combine_chunks()
         self.timezone = ZoneInfo(timezone)
         self.model_timezone = ZoneInfo(model_timezone or timezone)
         self._objects: dict[int, list[Payment]] = {}
@@ -157,17 +158,28 @@ class Trace:
         local = {name: values[start:start + CHUNK].tolist() for name, values in self._policy_clock.items()}
         arrived = self.arrived_at[start:start + CHUNK].tolist()
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        further = self._further(part)
         return [Payment(**row, arrived_at=arrived[i], due_at=due[i], hour=local["hour"][i],
-                        weekday=local["weekday"][i], day=local["day"][i]) for i, row in enumerate(rows)]
+                        weekday=local["weekday"][i], day=local["day"][i], further=further[i])
+                for i, row in enumerate(rows)]
+
+    def _further(self, part: pa.Table) -> list[FurtherFields]:
+        """The values of the profile's fields that are known at arrival, of each payment of a part of the table."""
+        names = [field.name for field in further_fields(part.schema) if field.known == "at arrival"]
+        if not names:
+            return [NOTHING_FURTHER] * part.num_rows
+        columns = [part[name].to_pylist() for name in names]
+        return [FurtherFields(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def comeback_payment(self, row: int, payment_id: str, forerunner: Payment, arrived_at: float) -> Payment:
         """A payment that history did not bring: the customer of ``forerunner`` returns, with the card of ``row``."""
         donor = self.payments(row // CHUNK)[row % CHUNK]
         local = datetime.fromtimestamp(arrived_at, UTC).astimezone(self.timezone)
         fields: dict[str, Any] = {name: getattr(forerunner, name) for name in _COPIED}
-        for name in ("card_token", "card_brand", "card_bin", "bank", "card_country"):
+        for name in _OF_CARD:
             fields[name] = getattr(donor, name)
-        fields |= {"payment_id": payment_id, "previous_payment_id": forerunner.payment_id, "logged_processor": None}
+        fields |= {"payment_id": payment_id, "previous_payment_id": forerunner.payment_id, "logged_processor": None,
+                   "further": forerunner.further}
         return Payment(**fields, arrived_at=arrived_at, due_at=None, hour=local.hour, weekday=local.weekday(),
                        day=local.day)
 

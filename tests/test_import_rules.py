@@ -32,7 +32,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {  # folder to its rooms, and the rooms 
 }
 FACE = "scenarios/face"  # the package routesim itself: imports whatever it shows, and nothing of ours imports it
 ONLY_WORDS = {"sim", "reports"}  # of the policies, these know the words and not the parts
-WORDS = (f"{OURS}.policies.vocabulary", f"{OURS}.policies.spelling")
+WORDS = tuple(f"{OURS}.policies.{name}" for name in ("payment_fields", "spelling", "vocabulary"))
 SKIPPED = {"build", "demo", "runs", "__pycache__"}
 KEPT = {".ci", ".github", ".gitignore"}
 

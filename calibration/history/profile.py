@@ -7,19 +7,23 @@ name, code or measure differently lives there, never in Python.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from routesim.policies.payment_fields import Known, PaymentField
 from routesim.policies.spelling import nearest
+from routesim.policies.vocabulary import PAYMENT_FIELDS
 from routesim.sim.errors import BadInput
+from routesim.sim.log import ATTEMPTS, PAYMENTS
 
 PROFILES = Path(__file__).parent / "profiles"
 QUERIES = Path(__file__).parent / "queries"
@@ -28,6 +32,8 @@ SUFFIXES = (".yaml", ".yml")
 ColumnType = Literal["VARCHAR", "INTEGER", "FLOAT", "BOOLEAN", "DATE", "TIME", "TIMESTAMP", "VARIANT"]
 FailedOutcome = Literal["declined", "unavailable", "timeout", "refused"]
 Kind = Literal["soft", "hard"]
+_TAKEN = {*PAYMENT_FIELDS, *PAYMENTS.names, *ATTEMPTS.names, "further", "paid_at", "previous_code",
+          "previous_processor", "policy", "world", "luck"}
 Status = Literal["approved", "declined", "error", "timeout", "refused", "pending"]
 
 
@@ -148,8 +154,54 @@ class Queries(_Part):
     derived: dict[str, str] = {}
 
 
+class FurtherField(_Part):
+    """A field of payments that the source has and no other: an RFM segment, a fraud score, the kind of device, tenure,
+    geography, an airline's route.
+
+    The ``payments`` query gives a column of its name. What is absent or cannot be used is null, and the latter is
+    counted. ``known`` says when a router in production knows the value. What is known ``at arrival`` reaches policies
+    (``payment.further["rfm_segment"]``), may be named by rules (``when``, ``split: by``, ``per``) and what-ifs, and the
+    off-policy check may split payments by it. What is known only ``later``, as a chargeback, is kept in the log, and no
+    policy sees it: history knows it, but the router would have had to foresee it.
+    """
+
+    type: Literal["text", "number", "whole number", "true or false"]
+    known: Known
+    unit: str | None = None
+    doc: str = ""
+
+
+_PERSONAL = {
+    "a card number": r"(pan|card_?(number|no|num)|account_?(number|no)|iban|last_?(4|four)(_digits)?|cv[vc]2?)",
+    "an e-mail address": r"(e_?mail|mail)(_?(address|hash))?",
+    "an IP address": r"ip(v[46])?(_?(address|addr|hash))?",
+    "a device's id": r"(device_?(id|uuid|hash|token|fingerprint)|fingerprint|imei|idfa|gaid|mac_address|cookie_?(id)?)",
+    "a phone number": r"(phone|mobile|telephone|msisdn)(_?(number|no))?",
+    "a person's name, birth or papers": r"((full|first|last|sur|customer|(card_?)?holder)_?name|cardholder"
+                                        r"|birth_?(date|day)|date_of_birth|dob|passport(_?(number|no))?|ssn|curp|rfc)",
+}  # the last words of a name: email_age_days and ip_country tell of no person
+
+
+def _further_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+        raise ValueError(f"{name!r} cannot name a field; use small letters, digits and _, a letter first")
+    if name in _TAKEN:
+        raise ValueError(f"{name!r} is already the name of a field or column of ours; give it another")
+    for what, words in _PERSONAL.items():
+        if re.fullmatch(rf"(.*_)?{words}", name):
+            raise ValueError(f"{name!r} reads like {what}: personal content is never kept")
+    return name
+
+
 class Profile(_Part):
     """How to read one kind of source.
+
+    ``payment_fields`` declares the fields of payments that only this source has, by name (``FurtherField``)::
+
+        payment_fields:
+          rfm_segment: {type: text, known: at arrival, doc: "recency, frequency, money"}
+          tenure_days: {type: whole number, known: at arrival, unit: d}
+          charged_back: {type: true or false, known: later}
 
     ``timezone`` is that of times without a zone. ``clock_skew_s``: an answer this much before its request is mended,
     beyond it the attempt is quarantined. ``arrival_tolerance_s``: where the first request lies so near the payment's
@@ -163,6 +215,7 @@ class Profile(_Part):
     values: Values = Values()
     codes: dict[str, Meaning] = {}
     categories: dict[str, Meaning] = {}
+    payment_fields: dict[Annotated[str, AfterValidator(_further_name)], FurtherField] = {}
     units: Units = Units()
     latency: Literal["measured", "absent"] = "measured"
     timezone: str = "UTC"
@@ -208,6 +261,17 @@ class Profile(_Part):
     def zone(self) -> ZoneInfo:
         """The time zone of times without one."""
         return ZoneInfo(self.timezone)
+
+    def further_fields(self) -> tuple[PaymentField, ...]:
+        """The fields that the source adds to a payment's own, in the profile's order."""
+        return tuple(
+            PaymentField(spec.doc, spec.unit, name, spec.type, known=spec.known, further=True)
+            for name, spec in self.payment_fields.items()
+        )
+
+    def all_fields(self) -> dict[str, PaymentField]:
+        """Every field of a payment that the source can tell, by name: a payment's own and those that it adds."""
+        return {**PAYMENT_FIELDS, **{field.name: field for field in self.further_fields()}}
 
     def processor_names(self) -> dict[str, str]:
         """Each name by which the source calls a processor, in lower case, and ours."""
@@ -281,13 +345,19 @@ def _parse(content: bytes, file: Path) -> Profile:
         raise _bad_key(error, file) from None
 
 
+def is_name(profile: str | Path) -> bool:
+    """Whether a profile is named (a built-in one) and not a file."""
+    return isinstance(profile, str) and Path(profile).suffix not in SUFFIXES and len(Path(profile).parts) == 1
+
+
 def _find(profile: str | Path) -> Path:
     path = Path(profile)
-    if isinstance(profile, str) and path.suffix not in SUFFIXES and len(path.parts) == 1:
+    if is_name(profile):
         built_in = PROFILES / f"{profile}.yaml"
         if not built_in.is_file():
             known = (file.stem for file in PROFILES.glob("*.yaml"))
-            raise BadInput(f"unknown profile {profile!r} (a name, or the path of a YAML file){nearest(profile, known)}")
+            hint = nearest(str(profile), known)
+            raise BadInput(f"unknown profile {profile!r} (a name, or the path of a YAML file){hint}")
         return built_in
     if not path.is_file():
         raise BadInput("no such profile", str(path))
@@ -329,12 +399,13 @@ _PARTS: dict[tuple[str, ...], type[_Part]] = {
     ("processors", "*", "capacity"): Capacity,
     ("codes", "*"): Meaning,
     ("categories", "*"): Meaning,
+    ("payment_fields", "*"): FurtherField,
 }
 
 
 def _bad_key(error: ValidationError, file: Path) -> BadInput:
     first = min(error.errors(), key=lambda told: told["type"] != "extra_forbidden")  # a misspelt key explains the rest
-    keys = tuple(str(key) for key in first["loc"])
+    keys = tuple(str(key) for key in first["loc"] if key != "[key]")  # pydantic's word for a key's own fault
     where = f"{file}, {'.'.join(keys)}" if keys else str(file)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

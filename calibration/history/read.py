@@ -26,10 +26,10 @@ from routesim.calibration.history.quarantine import Ledger, Quarantine
 from routesim.calibration.history.router_skips import skip_times
 from routesim.calibration.history.snowflake_login import SCHEME, connection_name
 from routesim.calibration.history.source import Source, open_source
-from routesim.calibration.history.staging import quoted, stage
+from routesim.calibration.history.staging import FURTHER, quoted, stage
 from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
-from routesim.sim.log import ATTEMPTS, MICROSECONDS, PAYMENTS, AttemptLog
+from routesim.sim.log import ATTEMPTS, MICROSECONDS, AttemptLog, payments_schema
 
 __all__ = ["SKIPS", "CodeMeaning", "History", "Quarantine", "read_history"]
 
@@ -223,11 +223,13 @@ class _History:
 
     def _tables(self, start: datetime | None) -> tuple[pa.Table, pa.Table, Any]:
         warm_up = f"arrived_at < {_literal(start)}" if start else "FALSE"
+        further = self.profile.spec.further_fields()
         payments = self._conform(f"""
             SELECT * REPLACE (initiator_told AS initiator),
                 CASE WHEN NOT earlier_approved THEN earlier END AS previous_payment_id,
                 first_processor AS logged_processor, approved AS logged_approved, {warm_up} AS warm_up
-            FROM followed ORDER BY arrived_at, payment_id""", PAYMENTS)
+            FROM followed ORDER BY arrived_at, payment_id""", payments_schema(further),
+            {each.name: FURTHER + each.name for each in further})
         self.connection.execute("""
             CREATE TABLE window_attempts AS
             WITH place AS (SELECT payment_id, ROW_NUMBER() OVER (ORDER BY arrived_at, payment_id) - 1 AS payment_row

@@ -1,11 +1,13 @@
 """Staging: a profile's query results as typed tables, in our words, before any row is judged.
 
-The queries may leave out any column that is not needed; it is NULL then. Times are naive UTC from here on.
+The queries may leave out any column that is not needed; it is NULL then. Times are naive UTC from here on. The columns
+of a payment follow from its fields; those that the profile declares are staged behind them under a prefix of their own,
+so that no name of theirs can meet one of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -13,17 +15,26 @@ import pyarrow as pa
 from routesim.calibration.history.profile import LoadedProfile, Profile
 from routesim.calibration.history.quarantine import Ledger
 from routesim.calibration.history.source import Source
+from routesim.policies.payment_fields import Kind, PaymentField
 from routesim.policies.spelling import nearest
+from routesim.policies.vocabulary import PAYMENT_FIELDS
 from routesim.sim.errors import BadInput
 
+_SQL: dict[Kind, str] = {"text": "VARCHAR", "number": "DOUBLE", "whole number": "BIGINT", "true or false": "BOOLEAN",
+                         "moment": "TIMESTAMP"}
+STAGED_AS = {"arrived_at": "paid_at"}  # the source's own time of the payment, from which the arrival is found
+
+
+def _sql_type(payment_field: PaymentField) -> str:
+    assert payment_field.kind is not None
+    return "SMALLINT" if payment_field.bits == 16 else _SQL[payment_field.kind]
+
+
 PAYMENT_COLUMNS = {
-    "payment_id": "VARCHAR", "order_id": "VARCHAR", "merchant_id": "VARCHAR", "customer_id": "VARCHAR",
-    "card_token": "VARCHAR", "paid_at": "TIMESTAMP", "due_at": "TIMESTAMP", "amount_usd": "DOUBLE",
-    "currency": "VARCHAR", "card_brand": "VARCHAR", "card_bin": "VARCHAR", "bank": "VARCHAR",
-    "card_country": "VARCHAR", "channel": "VARCHAR", "device": "VARCHAR", "initiator": "VARCHAR",
-    "stored_credential": "BOOLEAN", "installments": "SMALLINT", "mcc": "VARCHAR", "three_ds": "BOOLEAN",
+    **{STAGED_AS.get(name, name): _sql_type(each) for name, each in PAYMENT_FIELDS.items() if each.origin == "source"},
     "previous_code": "VARCHAR", "previous_processor": "VARCHAR",
 }  # fmt: skip
+FURTHER = "further_"
 ATTEMPT_COLUMNS = {
     "attempt_id": "VARCHAR", "payment_id": "VARCHAR", "attempt_number": "BIGINT", "processor": "VARCHAR",
     "sent_at": "TIMESTAMP", "answered_at": "TIMESTAMP", "router_answered_at": "TIMESTAMP", "router_latency": "DOUBLE",
@@ -45,6 +56,7 @@ _MAPPED = ("status", "answer_status", "refused", "initiator", "message_initiator
 def stage(connection: duckdb.DuckDBPyConnection, source: Source, profile: LoadedProfile, ledger: Ledger) -> None:
     """Run the profile's queries and make the tables ``payments_0``, ``attempts_0`` and ``skips_0``."""
     queries = profile.queries
+    further = profile.spec.further_fields()
     tables = (
         ("payments", queries.payments, PAYMENT_COLUMNS),
         ("attempts", queries.attempts, ATTEMPT_COLUMNS),
@@ -56,17 +68,43 @@ def stage(connection: duckdb.DuckDBPyConnection, source: Source, profile: Loaded
         if text is not None:
             rows = source.query(text, where)
             rows = rows.rename_columns([name.lower() for name in rows.column_names])
+        if table == "payments":
+            rows = _named_apart(rows, further, where)
+            columns = columns | {FURTHER + each.name: _sql_type(each) for each in further}
         _check_columns(rows, columns, NEEDED[table], where)
         connection.register("arrow_rows", rows)
         connection.execute(f"CREATE TEMP TABLE staged AS SELECT {_trimmed(rows, columns)} FROM arrow_rows")
         _tell_words(connection, rows, table, profile.spec, ledger)
         connection.execute(f"CREATE TABLE {table}_0 AS SELECT {_select(rows, columns, profile.spec)} FROM staged")
+        if table == "payments":
+            _tell_unusable(connection, further, profile.spec, ledger)
         connection.execute("DROP TABLE staged")
         connection.unregister("arrow_rows")
     if queries.census is not None:
         census = source.query(queries.census, f"{profile.file}, queries.census")
         for view, reason, count in zip(*(column.to_pylist() for column in census.columns), strict=True):
             ledger.mend(str(view), str(reason), int(count))
+
+
+def _named_apart(rows: pa.Table, further: Sequence[PaymentField], where: str) -> pa.Table:
+    """The rows with the columns of the profile's own fields under their prefix. Raises BadInput where one lacks."""
+    names = {each.name for each in further}
+    for name in sorted(names - set(rows.column_names)):
+        raise BadInput(f"the query gives no column {name!r}, which payment_fields declares", where)
+    return rows.rename_columns([FURTHER + name if name in names else name for name in rows.column_names])
+
+
+def _tell_unusable(connection: duckdb.DuckDBPyConnection, further: Sequence[PaymentField], profile: Profile,
+                   ledger: Ledger) -> None:
+    """Count the values of the profile's own fields that are there and cannot be used."""
+    for each in further:
+        column = FURTHER + each.name
+        usable, personal = _expression(column, _sql_type(each), profile), _personal(column, _sql_type(each))
+        lost, told = connection.sql(
+            f"SELECT COUNT(*) FILTER (NOT {personal}), COUNT(*) FILTER ({personal}) FROM staged "
+            f"WHERE {_text(column, profile)} IS NOT NULL AND {usable} IS NULL").fetchall()[0]
+        ledger.mend("payments", f"{each.name} is no {each.kind}: read as null", int(lost))
+        ledger.mend("payments", f"{each.name} holds a card number, an e-mail or an IP address: read as null", int(told))
 
 
 def _check_columns(rows: pa.Table, columns: Mapping[str, str], needed: tuple[str, ...], where: str) -> None:
@@ -99,6 +137,8 @@ def _select(rows: pa.Table, columns: Mapping[str, str], profile: Profile) -> str
 
 
 def _expression(name: str, kind: str, profile: Profile) -> str:
+    if name.startswith(FURTHER):
+        return _further(name, kind, profile)
     if name in profile.hashed and kind == "VARCHAR":
         return f"LEFT(SHA256({_text(name, profile)}), 16)"
     if name in _IDS:
@@ -115,17 +155,49 @@ def _expression(name: str, kind: str, profile: Profile) -> str:
     text = _text(name, profile)
     if name == "card_bin":
         return f"NULLIF(REGEXP_EXTRACT({text}, '^[0-9]{{6}}'), '')"
-    if name in ("card_country", "currency"):
+    if name in PAYMENT_FIELDS and PAYMENT_FIELDS[name].case == "upper":
         text = f"UPPER({text})"
     if name in _MAPPED:
         return mapped(text, words(name, profile), _otherwise(name, text))
     return text
 
 
+def _further(name: str, kind: str, profile: Profile) -> str:
+    """The value of one of the profile's own fields; NULL where it is absent, cannot be used or is personal content."""
+    text = _text(name, profile)
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    usable = {
+        "VARCHAR": text,
+        "BOOLEAN": f"TRY_CAST({text} AS BOOLEAN)",
+        "DOUBLE": f"(CASE WHEN ISFINITE({number}) THEN {number} END)",
+        "BIGINT": f"(CASE WHEN {number} = TRUNC({number}) THEN TRY_CAST({text} AS BIGINT) END)",
+    }[kind]
+    kept = f"(CASE WHEN NOT {_personal(name, kind)} THEN {usable} END)"
+    return f"LEFT(SHA256({kept}), 16)" if kind == "VARCHAR" and name.removeprefix(FURTHER) in profile.hashed else kept
+
+
+_PERSONAL = (
+    r"(^|[^0-9A-Za-z.])[0-9]([ -]?[0-9]){12,18}([^0-9A-Za-z]|$)",  # as many digits as a card's number has
+    r"[^@\s]+@[^@\s]+\.[^@\s]+",
+    r"\b[0-9]{1,3}(\.[0-9]{1,3}){3}\b",
+    r"\b([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}\b",
+)
+
+
+def _personal(name: str, kind: str) -> str:
+    """Whether a staged value holds what no log may: a card number, an e-mail address or an IP address."""
+    text = f"CAST({name} AS VARCHAR)"
+    if kind in ("DOUBLE", "BIGINT"):  # a number of 13 to 19 digits, however it is written
+        text = f"CAST(TRY_CAST(TRY_CAST({name} AS DOUBLE) AS BIGINT) AS VARCHAR)"
+    matches = " OR ".join(f"REGEXP_MATCHES({text}, {quoted(pattern)})" for pattern in _PERSONAL)
+    return f"COALESCE({matches}, FALSE)"
+
+
 def _text(name: str, profile: Profile) -> str:
-    """A staged text, NULL where it is a word for nothing."""
+    """A staged value as text, NULL where it is a word for nothing."""
     absent = ", ".join(quoted(word.strip().lower()) for word in sorted({"", *profile.values.absent}))
-    return f"(CASE WHEN LOWER({name}) IN ({absent}) THEN NULL ELSE {name} END)"
+    text = f"TRIM(CAST({name} AS VARCHAR))" if name.startswith(FURTHER) else name
+    return f"(CASE WHEN LOWER({text}) IN ({absent}) THEN NULL ELSE {text} END)"
 
 
 def words(name: str, profile: Profile) -> Mapping[str, str]:
@@ -144,7 +216,7 @@ def _otherwise(name: str, text: str) -> str:
     """What a word becomes that the profile does not list."""
     if name in ("processor", "previous_processor"):
         return f"UPPER(LEFT({text}, 1)) || SUBSTR({text}, 2)"
-    if name in ("card_brand", "bank", "channel", "device"):
+    if name in PAYMENT_FIELDS and PAYMENT_FIELDS[name].case == "lower":
         return f"LOWER({text})"
     if name in ("status", "answer_status", "initiator", "message_initiator", "refused"):
         return "NULL"

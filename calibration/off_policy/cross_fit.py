@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from routesim.policies.vocabulary import PAYMENT_FIELDS
 from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.draws import identities, key, uniforms
+from routesim.sim.log import further_fields
 from routesim.sim.trace import Trace
 
 FOLDS = 5
@@ -24,9 +26,8 @@ PRIOR_ROWS = (1.0, 4.0, 16.0, 64.0, 256.0)  # which of them is decided level by 
 MOST_FIELDS = 6
 MIN_ROWS = 30  # the fewest rows of a cell that tell whether an action is ever taken in it
 LEAST_SHARE = 0.01  # an action taken less often than this in a cell of payments has no support there
-_TEXT = ("card_brand", "currency", "bank", "card_bin", "card_country", "channel", "device", "initiator",
-         "stored_credential", "installments", "mcc", "three_ds", "merchant_id", "hour", "weekday")
-_AMOUNT_BANDS = 10
+_BANDS = 10
+_MOST_WHOLE_NUMBERS = 24  # of more, as days of tenure, tenths are taken
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,31 @@ class Nuisances:
 
 
 def contexts(trace: Trace) -> dict[str, Ints]:
-    """The fields that cells may be split by, as codes (n,): text, hours and days, and the amount by tenths."""
-    fields = {name: trace.levels(name).codes for name in _TEXT}
-    amount = trace.log_amount_usd
-    edges = np.unique(np.quantile(amount, np.arange(1, _AMOUNT_BANDS) / _AMOUNT_BANDS)) if len(amount) else amount
-    fields["amount_usd"] = np.searchsorted(edges, amount, side="right").astype(np.int64)
+    """The fields that cells may be split by, as codes (n,): text, hours and days, and numbers by tenths.
+
+    Those of the source's profile are among them, but for what is known only later: it may be the choice's own effect.
+    """
+    fields: dict[str, Ints] = {}
+    for field in (*PAYMENT_FIELDS.values(), *further_fields(trace.table.schema)):
+        if not field.in_cells or field.known == "later":
+            continue
+        name = field.name
+        if name == "amount_usd":
+            fields[name] = _tenths(trace.log_amount_usd)
+        elif field.kind == "number" or (
+                field.kind == "whole number" and len(trace.levels(name).names) > _MOST_WHOLE_NUMBERS):
+            fields[name] = _tenths(trace.table[name].cast(pa.float64()).to_numpy())
+        else:
+            fields[name] = trace.levels(name).codes
     return {name: codes for name, codes in fields.items() if len(codes) and codes.min() != codes.max()}
+
+
+def _tenths(values: Floats) -> Ints:
+    """The tenth of the known values that each lies in, (n,); what is absent (not a number) is a level of its own."""
+    known = np.isfinite(values)
+    edges = np.unique(np.quantile(values[known], np.arange(1, _BANDS) / _BANDS)) if known.any() else values[known]
+    first = int(not known.all())
+    return np.where(known, first + np.searchsorted(edges, values, side="right"), 0).astype(np.int64)
 
 
 def folds(payments: pa.Table, seed: int) -> Ints:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from operator import attrgetter
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from routesim.policies.conditions import TEXT_FIELDS
+from routesim.policies.conditions import known_fields
+from routesim.policies.payment_fields import nameable, refuse_later, values_of
 from routesim.policies.spelling import nearest
-from routesim.policies.vocabulary import Payment
+from routesim.policies.vocabulary import PAYMENT_FIELDS, Payment
 
 
-def _known_fields(per: list[str]) -> list[str]:
-    known = ("processor", *TEXT_FIELDS)
+def _known_fields(per: list[str], info: ValidationInfo) -> list[str]:
+    fields = known_fields(info)
+    known = ("processor", *nameable(fields, "text"))
     for name in per:
         if name not in known:
+            refuse_later(name, fields)
             raise ValueError(f"no health is kept per {name!r}{nearest(name, known)}")
     if "processor" not in per:
         raise ValueError("health belongs to a processor; write per: [processor, ...]")
@@ -36,7 +38,7 @@ def scope(per: Sequence[str]) -> Scope:
     fields = [name for name in per if name != "processor"]
     if not fields:
         return lambda payment, processor: processor
-    get = attrgetter(*fields)
+    get = values_of(fields, PAYMENT_FIELDS)
     return lambda payment, processor: (processor, get(payment))
 
 
@@ -45,5 +47,4 @@ def cluster(per: Sequence[str]) -> Callable[[Payment], Hashable]:
     fields = [name for name in per if name != "processor"]
     if not fields:
         return lambda payment: None
-    get: Callable[[Payment], Hashable] = attrgetter(*fields)
-    return get
+    return values_of(fields, PAYMENT_FIELDS)

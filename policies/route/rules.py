@@ -6,15 +6,15 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import accumulate
-from operator import attrgetter
 from typing import Annotated, Any, Protocol
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from routesim.policies.conditions import TEXT_FIELDS, When, compile_when
+from routesim.policies.conditions import When, compile_when, known_fields
 from routesim.policies.description import Description, unknown_key
+from routesim.policies.payment_fields import nameable, refuse_later, values_of
 from routesim.policies.spelling import nearest
-from routesim.policies.vocabulary import Choice, Draw, Payment, View
+from routesim.policies.vocabulary import PAYMENT_FIELDS, Choice, Draw, Payment, View
 
 
 def _without_repeats(names: list[str]) -> list[str]:
@@ -46,9 +46,11 @@ class Split(Description):
 
     @field_validator("by")
     @classmethod
-    def _known_field(cls, by: str | None) -> str | None:
-        if by is not None and by not in TEXT_FIELDS:
-            raise ValueError(f"no payment field of text is called {by!r}{nearest(by, TEXT_FIELDS)}")
+    def _known_field(cls, by: str | None, info: ValidationInfo) -> str | None:
+        fields = known_fields(info)
+        if by is not None and by not in (known := nameable(fields, "text")):
+            refuse_later(by, fields)
+            raise ValueError(f"no payment field of text is called {by!r}{nearest(by, known)}")
         return by
 
     @model_validator(mode="after")
@@ -185,7 +187,7 @@ class _SplitRank:
         ]
         self._name = f"split:{','.join(names)}"
         self._salt = f"{description.by}:{','.join(names)}:".encode()
-        self._get = attrgetter(description.by) if description.by else None
+        self._get = values_of([description.by], PAYMENT_FIELDS) if description.by else None
 
     def _propensity(self, name: str, names: list[str]) -> float:
         return self._shares[names.index(name)] if name in names else 0.0

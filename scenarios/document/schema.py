@@ -19,10 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from routesim.calibration.history.profile import is_name, load_profile
 from routesim.policies.catalog import PolicyDescription, PolicyParts
+from routesim.policies.conditions import CONTEXT
 from routesim.policies.description import Description, key_error
 from routesim.policies.durations import Duration, parse_duration
+from routesim.policies.payment_fields import Fields
 from routesim.policies.spelling import nearest
+from routesim.policies.vocabulary import PAYMENT_FIELDS
 from routesim.scenarios.document.complaints import complaint
 from routesim.scenarios.document.experiment_block import ExperimentBlock
 from routesim.scenarios.document.in_python import plain_values, source_of
@@ -30,6 +34,7 @@ from routesim.scenarios.document.likes import expand_likes
 from routesim.scenarios.document.moments import Moment, Timezone, format_moment
 from routesim.scenarios.document.what_ifs import Outages, World
 from routesim.scenarios.document.yaml_reader import Source
+from routesim.sim.errors import BadInput
 from routesim.sim.network_rules import Enforcement
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -139,8 +144,9 @@ class Scenario(Description):
         source = source or source_of(data)
         if isinstance(data.get("policies"), dict):
             data["policies"] = expand_likes(data["policies"], source)
+        context = {CONTEXT: _payment_fields(data.get("trace"), Path(folder), source)}
         try:
-            super().__init__(**data)
+            self.__pydantic_validator__.validate_python(data, self_instance=self, context=context)
         except ValidationError as error:
             raise complaint(error, source) from None
         self._folder, self._source = Path(folder), source
@@ -200,6 +206,30 @@ class Scenario(Description):
     def trace_source(self) -> str | Path:
         """The trace's file or folder, or its ``snowflake://`` address as it stands."""
         return self.trace.source if "://" in self.trace.source else self._folder / self.trace.source
+
+    @property
+    def trace_profile(self) -> str | Path:
+        """The trace's profile: its name as it stands, or its file."""
+        return _located(self.trace.profile, self._folder)
+
+
+def _payment_fields(trace: Any, folder: Path, source: Source) -> Fields:
+    """The fields that rules may name: a payment's own, and those of the profile that ``trace``, as written, names.
+
+    Raises BadInput where there is no such profile, or it cannot be read.
+    """
+    profile = trace.get("profile", Trace.model_fields["profile"].default) if isinstance(trace, dict) else None
+    if not isinstance(profile, str):
+        return PAYMENT_FIELDS  # validation tells what is wrong with it
+    try:
+        return load_profile(_located(profile, folder)).spec.all_fields()
+    except BadInput as error:
+        raise BadInput(f"trace.profile: {error}", source.mark(("trace", "profile")).where) from None
+
+
+def _located(profile: str, folder: Path) -> str | Path:
+    """A profile as a scenario in ``folder`` names it: a built-in one by its name, or a file relative to the folder."""
+    return profile if is_name(profile) else folder / profile
 
 
 def _plain(name: str) -> str:

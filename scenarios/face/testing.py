@@ -22,14 +22,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
+from routesim.policies.payment_fields import FurtherFields
 from routesim.policies.spelling import nearest
-from routesim.policies.vocabulary import Answer, DeclineKind, Draw, Fee, Outcome, Payment, Terms, View
+from routesim.policies.vocabulary import PAYMENT_FIELDS, Answer, DeclineKind, Draw, Fee, Outcome, Payment, Terms, View
 from routesim.scenarios.document.moments import known_timezone
 from routesim.sim.draws import Luck, identity
 from routesim.sim.errors import BadInput
@@ -49,8 +50,8 @@ def payment(*, timezone: str = "UTC", **known: Any) -> Payment:
     """A payment of which ``known`` is known, by the names of Payment's fields.
 
     Unless told it is a customer's own of 100 USD, P1 of order O1, that arrives on Monday, 2026-02-02, at noon UTC; all
-    else is absent. Hour, weekday and day follow from its arrival in ``timezone``. Raises BadInput for a field that no
-    payment has, or a time zone that there is not.
+    else is absent. Hour, weekday and day follow from its arrival in ``timezone``; ``further`` maps the names of a
+    profile's fields to their values. Raises BadInput for a field that no payment has, or a time zone that there is not.
 
     >>> paid = rs.testing.payment(amount_usd=80.0, currency="MXN", timezone="America/Mexico_City")
     >>> paid.amount_usd, paid.currency, paid.hour, paid.weekday, paid.bank
@@ -60,8 +61,8 @@ def payment(*, timezone: str = "UTC", **known: Any) -> Payment:
     for name in known:
         if name not in names:
             raise BadInput(f"a payment has no field {name!r}{nearest(name, names)}")
-    values: dict[str, Any] = {field.name: _UNLESS_TOLD.get(field.name) for field in fields(Payment)
-                              if field.default is field.default_factory is MISSING} | known
+    values: dict[str, Any] = {name: _UNLESS_TOLD.get(name) for name in PAYMENT_FIELDS} | known
+    values["further"] = FurtherFields(known.get("further", {}))
     local = datetime.fromtimestamp(values["arrived_at"], _zone(timezone))
     clock = {"hour": local.hour, "weekday": local.weekday(), "day": local.day}
     return Payment(**(values | {name: value for name, value in clock.items() if name not in known}))

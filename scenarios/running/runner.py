@@ -79,7 +79,7 @@ def read_study(scenario: Scenario) -> tuple[Study, dict[str, Any], AttemptLog]:
     """The study of a scenario, what its manifest says, and history's own log. Raises BadInput as ``prepare`` does."""
     model = CalibratedModel.load(scenario.model_path)
     source = scenario.trace_source
-    history = read_history(source, scenario.trace.profile, scenario.trace.from_, scenario.trace.until)
+    history = read_history(source, scenario.trace_profile, scenario.trace.from_, scenario.trace.until)
     logged = AttemptLog(_warm_up(history.log.payments, scenario), history.log.attempts)
     payments = traffic(Trace(logged.payments, scenario.timezone), scenario.world.arrivals.factor, scenario.seed).table
     if pc.all(payments["warm_up"]).as_py() is not False:  # None where there is no payment at all
