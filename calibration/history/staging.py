@@ -7,7 +7,7 @@ so that no name of theirs can meet one of ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -49,8 +49,6 @@ NEEDED = {
     "skips": tuple(SKIP_COLUMNS),
 }
 _IDS = ("payment_id", "order_id", "attempt_id")
-_MAPPED = ("status", "answer_status", "refused", "initiator", "message_initiator", "processor", "previous_processor",
-           "card_brand", "bank", "channel", "device", "card_country")  # fmt: skip
 
 
 def stage(connection: duckdb.DuckDBPyConnection, source: Source, profile: LoadedProfile, ledger: Ledger) -> None:
@@ -122,7 +120,7 @@ def _trimmed(rows: pa.Table, columns: Mapping[str, str]) -> str:
     chosen = []
     for name in rows.column_names:
         text = f"TRIM(CAST({name} AS VARCHAR))"
-        if columns[name] == "VARCHAR" and name in _MAPPED:
+        if columns[name] == "VARCHAR" and name in _WORDS:
             text = f"IF({name} LIKE '%  %', REGEXP_REPLACE({text}, '\\s+', ' ', 'g'), {text})"
         chosen.append(f"NULLIF({text}, '') AS {name}" if columns[name] == "VARCHAR" else name)
     return ", ".join(chosen)
@@ -157,7 +155,7 @@ def _expression(name: str, kind: str, profile: Profile) -> str:
         return f"NULLIF(REGEXP_EXTRACT({text}, '^[0-9]{{6}}'), '')"
     if name in PAYMENT_FIELDS and PAYMENT_FIELDS[name].case == "upper":
         text = f"UPPER({text})"
-    if name in _MAPPED:
+    if name in _WORDS:
         return mapped(text, words(name, profile), _otherwise(name, text))
     return text
 
@@ -202,14 +200,18 @@ def _text(name: str, profile: Profile) -> str:
 
 def words(name: str, profile: Profile) -> Mapping[str, str]:
     """The source's words for a column, in lower case, and ours."""
-    values = profile.values
-    by_name: dict[str, Mapping[str, object]] = {
-        "status": values.status, "answer_status": values.status, "initiator": values.initiator,
-        "message_initiator": values.initiator, "refused": values.refused, "processor": profile.processor_names(),
-        "previous_processor": profile.processor_names(), "card_brand": values.card_brand, "bank": values.bank,
-        "channel": values.channel, "device": values.device, "card_country": values.country,
-    }  # fmt: skip
-    return {word.strip().lower(): str(ours) for word, ours in by_name[name].items()}
+    return {word.strip().lower(): str(ours) for word, ours in _WORDS[name](profile).items()}
+
+
+_WORDS: dict[str, Callable[[Profile], Mapping[str, object]]] = {  # of the columns that are words
+    "status": lambda profile: profile.values.status, "answer_status": lambda profile: profile.values.status,
+    "initiator": lambda profile: profile.values.initiator,
+    "message_initiator": lambda profile: profile.values.initiator, "refused": lambda profile: profile.values.refused,
+    "processor": Profile.processor_names, "previous_processor": Profile.processor_names,
+    "card_brand": lambda profile: profile.values.card_brand, "bank": lambda profile: profile.values.bank,
+    "channel": lambda profile: profile.values.channel, "device": lambda profile: profile.values.device,
+    "card_country": lambda profile: profile.values.country,
+}  # fmt: skip
 
 
 def _otherwise(name: str, text: str) -> str:
