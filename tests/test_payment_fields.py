@@ -331,7 +331,7 @@ def test_one_extract_is_read_by_two_profiles(shop: Path, history: History) -> No
 
 @pytest.fixture(scope="module")
 def finished(shop: Path) -> Path:
-    calibrate(str(shop / "extract.csv"), shop / "model", profile=str(shop / "plain.yaml"), timezone="UTC")
+    calibrate(str(shop / "extract.csv"), shop / "model", profile=str(shop / "shop.yaml"), timezone="UTC")
     return run(prepare(load_scenario(shop / "segments.yaml")), shop / "run", workers=1)
 
 
