@@ -72,10 +72,16 @@ def _signature(name: str, value: Any, of_instance: bool = False) -> str:
     if any(each.name.startswith("_") for each in parameters):
         return ""
     result = inspect.Signature.empty if own_init else signature.return_annotation
-    shown = [each.replace(annotation=_Text(getattr(each.annotation, "__forward_arg__", each.annotation)))
+    shown = [each.replace(annotation=_Text(_plain_type(getattr(each.annotation, "__forward_arg__", each.annotation))))
              if each.annotation is not each.empty else each for each in parameters]
     returned = result if result is inspect.Signature.empty else _Text(result)
     return f"{name}{signature.replace(parameters=shown, return_annotation=returned)}"
+
+
+def _plain_type(annotation: str) -> str:
+    """The type of a payment's field without what is told beside it."""
+    field = re.fullmatch(r"Annotated\[(.+?), PaymentField\(.*\)\]", annotation, re.DOTALL)
+    return field[1] if field else annotation
 
 
 class _Text(str):
