@@ -26,9 +26,9 @@ class Payment:
     Here each field is written once: everything else that lists them follows from ``PAYMENT_FIELDS``, the table of this
     class. An absent value is None. ``further`` holds those of the source's own fields, declared by its profile, that
     are known at arrival: ``payment.further["rfm_segment"]``. ``hour`` (0-23), ``weekday`` (0 = Monday) and ``day`` (of
-    the month) are those of its arrival in the scenario's time zone. ``logged_processor`` is where history sent its first
-    attempt; a router in production would not know it, so only a route that asks for it by name (``logged_first``,
-    ``logged``) may use it.
+    the month) are those of its arrival in the scenario's time zone. ``logged_processor`` is where history sent its
+    first attempt; a router in production would not know it, so only a route that asks for it by name
+    (``logged_first``, ``logged``) may use it.
 
     >>> paid = rs.testing.payment(amount_usd=80.0, currency="MXN", further={"rfm_segment": "loyal"})
     >>> paid.amount_usd, paid.currency, paid.initiator, paid.further["rfm_segment"]
