@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from routesim.policies.parts import Admission, Failover, Messenger, Next, Plan, Retry, RetryAmong, Route, planner
-from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View, Wait
+from routesim.policies.parts import Admission, Failover, Messenger, Next, Retry, RetryAmong, RetryPlan, Route, planner
+from routesim.policies.vocabulary import (
+    MOST_CHOICES,
+    Action,
+    Answer,
+    Choice,
+    Draw,
+    Payment,
+    Send,
+    Stop,
+    StopReason,
+    View,
+    Wait,
+    refusal_of,
+)
 
-MOST_CHOICES = 3  # what one Send may hold
-
-NO_ROUTE = Stop("no route")
-NO_RETRY = Stop("no retry")
-RANK_SPENT = Stop("rank spent")
+NO_ROUTE = Stop(StopReason.NO_ROUTE)
+NO_RETRY = Stop(StopReason.NO_RETRY)
+RANK_SPENT = Stop(StopReason.RANK_SPENT)
 
 
 class Composed:
@@ -36,11 +47,11 @@ class Composed:
         self._timeout_s = timeout_s
         parts: tuple[object, ...] = (route, message, retry, failover)
         listeners = (getattr(part, "observe", None) for part in parts)
-        self._observers: list[Callable[[Payment, Answer], None]] = [each for each in listeners if each is not None]
+        self._observers: list[Callable[[Payment, Answer], None]] = [hear for hear in listeners if hear is not None]
 
     def decide(self, view: View, draw: Draw) -> Action:
         """Send, wait for the retry's moment, or stop; see Policy."""
-        ranked = _supported(self._route.rank(view, draw), view)
+        ranked = _legal(self._route.rank(view, draw), view)
         if not ranked:
             return NO_ROUTE
         if not view.answers:
@@ -64,7 +75,7 @@ class Composed:
                 choice._replace(message=self._message.message(view, choice.processor)) for choice in choices
             )
         decision = admission.decision or ("rank" if first else "retry")
-        return Send(choices, decision, self._timeout_s, admission.skip_reason)
+        return Send(choices, decision, self._timeout_s, admission.skipped)
 
     def observe(self, payment: Payment, answer: Answer) -> None:
         """Pass the answer on to the parts that listen."""
@@ -72,28 +83,17 @@ class Composed:
             observer(payment, answer)
 
 
-def _supported(ranked: Sequence[Choice], view: View) -> Sequence[Choice]:
-    terms, payment = view.terms, view.payment
-    for choice in ranked:
-        known = terms.get(choice.processor)
-        if known is None or not known.supports(payment):
-            break
-    else:
-        return ranked
-    supported = [
-        choice
-        for choice in ranked
-        if (known := terms.get(choice.processor)) is not None and known.supports(payment)
-    ]
-    return supported or ranked
+def _legal(ranked: Sequence[Choice], view: View) -> Sequence[Choice]:
+    payment, terms = view.payment, view.terms
+    return [choice for choice in ranked if refusal_of(choice, payment, terms) is None] or ranked
 
 
-def planned(ranked: Sequence[Choice], answers: Sequence[Answer], plan: Plan) -> list[Choice]:
+def planned(ranked: Sequence[Choice], answers: Sequence[Answer], plan: RetryPlan) -> list[Choice]:
     """The choices for the attempt that ``plan`` foresees, best first; empty where the rank is spent."""
     if not plan.processors:
         return remaining(ranked, answers, plan.next)
-    known = {choice.processor: choice for choice in ranked}
-    return [known.get(name, Choice(name))._replace(propensity=None) for name in plan.processors]
+    by_name = {choice.processor: choice for choice in ranked}
+    return [by_name.get(name, Choice(name))._replace(propensity=None) for name in plan.processors]
 
 
 def remaining(ranked: Sequence[Choice], answers: Sequence[Answer], rule: Next) -> list[Choice]:

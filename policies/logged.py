@@ -13,11 +13,11 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from routesim.policies.composed import MOST_CHOICES, NO_RETRY, NO_ROUTE
+from routesim.policies.composed import NO_RETRY, NO_ROUTE
 from routesim.policies.conditions import TEXT_FIELDS
 from routesim.policies.description import Description
 from routesim.policies.spelling import nearest
-from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, View, Wait
+from routesim.policies.vocabulary import MOST_CHOICES, Action, Answer, Choice, Draw, Payment, Send, View, Wait
 
 ANSWER_FIELDS = ("decline_code", "outcome", "attempt_number", "processor")
 """What the tables of retries may be split by, beside the payment's own fields: these are the last answer's."""

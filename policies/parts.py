@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Literal, NamedTuple, Protocol
 
-from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Message, Payment, View
+from routesim.policies.vocabulary import Answer, Choice, Decision, Draw, Message, Payment, Skip, View
 
 Next = Literal["rank", "cycle", "same"]
 
@@ -34,7 +34,7 @@ class Messenger(Protocol):
         ...
 
 
-class Plan(NamedTuple):
+class RetryPlan(NamedTuple):
     """One more attempt, at ``at`` (seconds since the epoch; now or earlier: at once), at the ``next`` processor.
 
     ``processors``, where there are any, are tried in this order in place of what ``next`` says. A part around the one
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 class Retry(Protocol):
     """Says whether and when a failed payment is tried again."""
 
-    def plan(self, view: View, draw: Draw) -> Plan | None:
+    def plan(self, view: View, draw: Draw) -> RetryPlan | None:
         """The next attempt, or None to give up. ``view.answers`` holds at least one answer.
 
         It is asked again when the delay has passed, and must then say the same.
@@ -61,12 +61,12 @@ class Retry(Protocol):
 class RetryAmong(Protocol):
     """A retry part that looks at the rank too, to choose the processor or to judge the one that comes next."""
 
-    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Plan | None:
+    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> RetryPlan | None:
         """As Retry.plan; ``ranked`` is the route's rank, without what the processors' terms exclude."""
         ...
 
 
-Planner = Callable[[View, Draw, Sequence[Choice]], Plan | None]
+Planner = Callable[[View, Draw, Sequence[Choice]], RetryPlan | None]
 
 
 def planner(retry: Retry | RetryAmong | None) -> Planner:
@@ -74,7 +74,7 @@ def planner(retry: Retry | RetryAmong | None) -> Planner:
     among: Planner | None = getattr(retry, "plan_among", None)
     if among is not None:
         return among
-    plan: Callable[[View, Draw], Plan | None] | None = getattr(retry, "plan", None)
+    plan: Callable[[View, Draw], RetryPlan | None] | None = getattr(retry, "plan", None)
     if plan is None:
         return lambda view, draw, ranked: None
     return lambda view, draw, ranked: plan(view, draw)
@@ -83,13 +83,13 @@ def planner(retry: Retry | RetryAmong | None) -> Planner:
 class Admission(NamedTuple):
     """What is left of a rank once the processors thought unhealthy are passed over; never empty.
 
-    ``skip_reason`` names those that stood before the chosen one and says why each was passed over, as in
-    ``MIT: circuit_open; Elavon: circuit_open``; None where there were none. ``decision`` is None for an ordinary
-    attempt, ``failover`` where the first choice was passed over, ``probe`` where the attempt is a probe.
+    ``skipped``: those that stood before the chosen one, in the rank's order, with the reason for each. ``decision`` is
+    None for an ordinary attempt, ``failover`` where the first choice was passed over, ``probe`` where the attempt is a
+    probe.
     """
 
     ranked: Sequence[Choice]
-    skip_reason: str | None = None
+    skipped: tuple[Skip, ...] = ()
     decision: Decision | None = None
 
 

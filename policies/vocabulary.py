@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ DeclineKind = Literal["soft", "hard"]
 Decision = Literal["rank", "retry", "failover", "probe"]
 Initiator = Literal["CIT", "MIT", "unknown"]
 BASIS_POINTS = 10_000  # in the whole
+MOST_CHOICES = 3  # what one Send may hold
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +130,8 @@ class Terms:
     fee: Fee
 
     def supports(self, payment: Payment) -> bool:
-        """Whether the processor takes payments in this currency with this brand of card."""
+        """Whether the processor takes payments in this currency with this brand of card; a brand that is not known it
+        takes."""
         if self.currencies is not None and payment.currency not in self.currencies:
             return False
         return self.card_brands is None or payment.card_brand is None or payment.card_brand in self.card_brands
@@ -147,10 +150,57 @@ class Choice(NamedTuple):
     propensity: float | None = None
 
 
-class Send(NamedTuple):
-    """Send the payment to the first of ``choices`` (at most three, best first) that is legal.
+class Refusal(NamedTuple):
+    """Why the engine does not do what a policy asks of it.
 
-    ``timeout_s`` shortens the processor's own timeout. ``skip_reason`` says why a better processor was passed over.
+    ``name`` is one word for it; ``breaks_rule`` is false where no rule forbids the action, but the world has no room
+    for it: a customer who is gone. Each refusal is defined beside the code that decides it.
+    """
+
+    name: str
+    breaks_rule: bool = True
+
+
+UNKNOWN_PROCESSOR = Refusal("unknown_processor")
+UNSUPPORTED_PROCESSOR = Refusal("unsupported_processor")
+
+
+def refusal_of(choice: Choice, payment: Payment, terms: Mapping[str, Terms]) -> Refusal | None:
+    """Why the payment may not be sent where ``choice`` says, by the processors' published ``terms``; None: it may."""
+    published = terms.get(choice.processor)
+    if published is None:
+        return UNKNOWN_PROCESSOR
+    return None if published.supports(payment) else UNSUPPORTED_PROCESSOR
+
+
+class SkipReason(StrEnum):
+    """Why a failover part of the catalog passes a processor over."""
+
+    CIRCUIT_OPEN = "circuit_open"  # circuit_breaker, window_breaker
+    BUCKET_FULL = "bucket_full"  # leaky_bucket
+    EJECTED = "ejected"  # outlier_ejection
+    SCORE_LOW = "score_low"  # score_elimination
+    DOWN = "down"  # random_sampling, health_monitor
+    PARTIAL = "partial"  # health_monitor
+    SLOW = "slow"  # health_monitor
+
+
+class Skip(NamedTuple):
+    """A processor that was passed over. ``reason`` is a SkipReason, or a word of a failover part of your own.
+
+    >>> rs.Send((rs.Choice("Elavon"),), "failover", skipped=(rs.Skip("MIT", "maintenance"),)).skipped[0].processor
+    'MIT'
+    """
+
+    processor: str
+    reason: str
+
+
+class Send(NamedTuple):
+    """Send the payment to the first of ``choices`` (MOST_CHOICES at most, best first) that is legal (``refusal_of``).
+
+    ``timeout_s`` shortens the processor's own timeout. ``skipped`` names the better processors that were passed over,
+    best first, each with its reason; a text in its place is refused when the engine meets it.
 
     >>> action = rs.Send((rs.Choice("Worldpay"), rs.Choice("Elavon")), timeout_s=8.0)
     >>> [choice.processor for choice in action.choices]
@@ -160,7 +210,7 @@ class Send(NamedTuple):
     choices: tuple[Choice, ...]
     decision: Decision = "rank"
     timeout_s: float | None = None
-    skip_reason: str | None = None
+    skipped: tuple[Skip, ...] = ()
 
 
 class Wait(NamedTuple):
@@ -174,14 +224,23 @@ class Wait(NamedTuple):
     until: float
 
 
-class Stop(NamedTuple):
-    """Give the payment up.
+class StopReason(StrEnum):
+    """Why a policy of the catalog gives a payment up."""
 
-    >>> rs.Stop().reason
-    'spent'
+    NO_ROUTE = "no_route"  # the route ranks no processor for it
+    NO_RETRY = "no_retry"  # no retry rule takes it up
+    RANK_SPENT = "rank_spent"  # the retry rule's processors are all tried
+    GIVEN_UP = "given_up"  # no more is said
+
+
+class Stop(NamedTuple):
+    """Give the payment up. ``reason`` is a StopReason, or a word of a router of your own; nothing depends on it.
+
+    >>> rs.Stop("too dear").reason
+    'too dear'
     """
 
-    reason: str = "spent"
+    reason: str = StopReason.GIVEN_UP
 
 
 Action = Send | Wait | Stop

@@ -10,11 +10,14 @@ from math import exp
 
 from scipy import special
 
-from routesim.policies.vocabulary import Initiator, Payment
+from routesim.policies.vocabulary import Initiator, Payment, Refusal
 from routesim.sim.draws import Luck, uniform
 
 DELIBERATE_DELAY_S = 15 * 60.0
 """A gap of this much or more between an answer and the next attempt is not waited through at the checkout."""
+
+CUSTOMER_GONE = Refusal("customer_gone", breaks_rule=False)
+NO_STORED_CREDENTIAL = Refusal("no_stored_credential")
 
 _ROUNDING_S = 1e-3  # a wait of exactly the delay is one, however times of 1.8e9 s are rounded
 
@@ -41,7 +44,7 @@ class Customers:
     needs_credential: bool = False
 
     def refusal(self, payment: Payment, key: int, luck: Luck, arrived_at: float, last_at: float,
-                now: float) -> str | None:
+                now: float) -> Refusal | None:
         """Why an attempt at ``now`` cannot be made, or None. ``last_at`` is the last answer, or the arrival; all times
         in seconds since the epoch.
         """
@@ -50,8 +53,8 @@ class Customers:
         patience = self.patience
         if (patience is not None and now > arrived_at and payment.initiator in patience.initiators
                 and now - arrived_at >= patience.lasts_s(key, luck)):
-            return "customer_gone"
+            return CUSTOMER_GONE
         if (self.needs_credential and payment.stored_credential is not True
                 and now - last_at >= DELIBERATE_DELAY_S - _ROUNDING_S):
-            return "no_stored_credential"
+            return NO_STORED_CREDENTIAL
         return None

@@ -15,25 +15,42 @@ import numpy as np
 import simpy
 from simpy.events import Event
 
-from routesim.policies.vocabulary import Answer, Payment, Policy, Send, Stop, View, Wait
+from routesim.policies.vocabulary import (
+    MOST_CHOICES,
+    Answer,
+    Payment,
+    Policy,
+    Refusal,
+    Send,
+    Skip,
+    Stop,
+    View,
+    Wait,
+    refusal_of,
+)
 from routesim.sim.arrays import Floats
 from routesim.sim.comebacks import ComebackRule, Return
 from routesim.sim.customers import Customers
 from routesim.sim.draws import Luck, uniform
+from routesim.sim.errors import BadInput
 from routesim.sim.fate import NEVER, Card, Fate, Fates
 from routesim.sim.flow import Flow, PolicyDraw, Sent
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.log import AttemptLog
 from routesim.sim.network_rules import Breach, Enforcement, ReattemptCounts
 from routesim.sim.outages import Outage
-from routesim.sim.processors import Station
-from routesim.sim.recorder import Recorder
+from routesim.sim.processors import RunningProcessor
+from routesim.sim.recorder import AttemptRecord, Recorder
 from routesim.sim.trace import CHUNK, Trace
 
 RUN_OUT_S = 60 * 86_400.0  # after the last arrival, what still waits is given up and counted
 MAX_ATTEMPTS = 60  # no ladder of the field is longer; a policy that loops is stopped and counted
 QUEUE_FULL_ANSWER_S = 0.05
 HEALTHY = (0.0, 1.0, None)
+
+WAIT_INTO_THE_PAST = Refusal("wait_into_the_past")
+REATTEMPT_AFTER_HARD_DECLINE = Refusal("reattempt_after_hard_decline")
+TOO_MANY_ATTEMPTS = Refusal("too_many_attempts")
 
 
 @dataclass(frozen=True)
@@ -48,12 +65,13 @@ class Change:
 
 @dataclass
 class Simulated:
-    """One simulation: the log, what the engine refused (reason to count, of the measured payments; ``unfinished`` of
-    all), and the decisions' wall-clock seconds."""
+    """One simulation: the log, how often the engine refused something to the measured payments and why, the decisions'
+    wall-clock seconds, and how many payments were ``unfinished`` when the last of them was given up."""
 
     log: AttemptLog
-    refusals: Counter[str]
+    refusals: Counter[Refusal]
     decision_s: list[float] = field(default_factory=list)
+    unfinished: int = 0
 
 
 class Engine:
@@ -62,8 +80,8 @@ class Engine:
     ``network_rules`` says what becomes of attempts that a card network forbids, ``customers`` what is supposed of
     those who must still want a payment that is tried again later (None: all do, and every card is on file).
 
-    Raises nothing of its own: what a policy may not do is refused and counted, and errors in a user's own policy
-    pass through unchanged.
+    What a policy may not do is refused and counted. ``run`` raises BadInput where the policy's decision is none of the
+    vocabulary's actions; errors in a user's own policy pass through unchanged.
     """
 
     def __init__(self, trace: Trace, decisions: IssuerDecisions, policy: Policy, luck: Luck,
@@ -76,14 +94,15 @@ class Engine:
         self._fates = Fates(decisions, trace, luck)
         self._start = float(trace.arrived_at[0]) if len(trace) else 0.0
         self._env = simpy.Environment(initial_time=self._start)
-        self._stations = {name: Station(name, p, p.terms(name)) for name, p in model.processors.items()}
-        self._terms = {name: station.terms for name, station in self._stations.items()}
-        for name, station in self._stations.items():
-            station.outage_process(self._env, [o for o in outages if o.processor == name and o.end > self._start])
+        self._processors = {name: RunningProcessor(name, p, p.terms(name)) for name, p in model.processors.items()}
+        self._terms = {name: processor.terms for name, processor in self._processors.items()}
+        for name, processor in self._processors.items():
+            processor.outage_process(self._env, [o for o in outages if o.processor == name and o.end > self._start])
         self._changes: Mapping[str, list[Change]] = {
-            name: [c for c in changes if c.processor == name] for name in self._stations}
+            name: [c for c in changes if c.processor == name] for name in self._processors}
         self._recorder = Recorder(trace)
-        self._refusals: Counter[str] = Counter()
+        self._refusals: Counter[Refusal] = Counter()
+        self._unfinished = 0
         self._decision_s: list[float] = []
         self._counts = None if network_rules == "off" else ReattemptCounts(model.codes)
         self._enforced = network_rules == "enforce"
@@ -98,7 +117,7 @@ class Engine:
             self._env.process(self._arrivals())
             self._env.process(self._run_out())
             self._env.run(until=self._done)
-        return Simulated(self._recorder.log(), self._refusals, self._decision_s)
+        return Simulated(self._recorder.log(), self._refusals, self._decision_s, self._unfinished)
 
     # --- the world brings payments
 
@@ -118,7 +137,7 @@ class Engine:
     def _run_out(self) -> Generator[Event, Any, None]:
         yield self._env.timeout(float(self._trace.arrived_at[-1]) + RUN_OUT_S - self._start)
         if not self._done.triggered:
-            self._refusals["unfinished"] += self._open
+            self._unfinished = self._open
             self._done.succeed()
 
     def _begin(self, payment: Payment, own_row: int, trace_row: int, key: int, card: Card, row: int,
@@ -152,12 +171,12 @@ class Engine:
             if action.until > view.now:
                 self._arm(flow, action.until - view.now, self._wake)
             else:
-                self._refuse(flow, "wait_into_the_past")
+                self._refuse(flow, WAIT_INTO_THE_PAST)
                 self._end(flow, approved=False)
         elif type(action) is Stop:
             self._end(flow, approved=False)
         else:
-            raise TypeError(f"{type(self._policy).__name__}.decide must return Send, Wait or Stop, not {action!r}")
+            raise BadInput(f"decide must return Send, Wait or Stop, not {action!r}", type(self._policy).__name__)
 
     def _wake(self, event: Event) -> None:
         flow: Flow = event  # type: ignore[assignment]
@@ -179,39 +198,40 @@ class Engine:
                 self._refuse(flow, refusal)
                 self._end(flow, approved=False)
                 return
-        for position, choice in enumerate(action.choices[:3], start=1):  # noqa: B007 (used after the loop)
-            station = self._stations.get(choice.processor)
-            if station is None:
-                self._refuse(flow, "unknown_processor")
-            elif not station.terms.supports(flow.payment):
-                self._refuse(flow, "unsupported_processor")
-            else:
+        for position, choice in enumerate(action.choices[:MOST_CHOICES], start=1):  # noqa: B007 (used after the loop)
+            refusal = refusal_of(choice, flow.payment, self._terms)
+            if refusal is None:
                 break
+            self._refuse(flow, refusal)
         else:
             self._end(flow, approved=False)
             return
-        timeout_s = station.terms.timeout_s
+        if action.skipped and not all(isinstance(skip, Skip) for skip in action.skipped):
+            raise BadInput(f"the skipped of a Send are Skip(processor, reason), not {action.skipped!r}",
+                           type(self._policy).__name__)
+        processor = self._processors[choice.processor]
+        timeout_s = processor.terms.timeout_s
         if action.timeout_s is not None:
             timeout_s = min(timeout_s, action.timeout_s)
         flow.serial += 1
-        flow.sent = Sent(number, station, choice, position, action.decision, action.skip_reason, self._env.now,
+        flow.sent = Sent(number, processor, choice, position, action.decision, action.skipped, self._env.now,
                          timeout_s, breach)
-        if station.concurrent is not None:
-            self._send_to_limited(flow, station, timeout_s)
+        if processor.concurrent is not None:
+            self._send_to_limited(flow, processor, timeout_s)
             return
-        flow.fate = fate = self._attempt(flow, station)
+        flow.fate = fate = self._attempt(flow, processor)
         self._arm(flow, min(fate.latency_s, timeout_s), self._answer)
 
-    def _refuse(self, flow: Flow, reason: str) -> None:
+    def _refuse(self, flow: Flow, refusal: Refusal) -> None:
         if not flow.warm_up:
-            self._refusals[reason] += 1
+            self._refusals[refusal] += 1
 
-    def _refusal(self, flow: Flow, number: int, breach: Breach | None) -> str | None:
+    def _refusal(self, flow: Flow, number: int, breach: Breach | None) -> Refusal | None:
         """Why the payment may not be attempted now at any processor; None when it may."""
         if flow.failed_hard:
-            return "reattempt_after_hard_decline"
+            return REATTEMPT_AFTER_HARD_DECLINE
         if number > MAX_ATTEMPTS:
-            return "too_many_attempts"
+            return TOO_MANY_ATTEMPTS
         if self._customers is not None:
             last_at = flow.view.answers[-1].answered_at if number > 1 else flow.began_at
             refusal = self._customers.refusal(flow.payment, flow.key, self._luck, flow.began_at, last_at, self._env.now)
@@ -220,17 +240,17 @@ class Engine:
         if breach is None or not self._enforced:
             return None
         # A customer who tries anew with a new payment is no doing of the router's: it goes out, and its breach counts.
-        return breach.rule if number > 1 or flow.payment.initiator == "MIT" else None
+        return Refusal(breach.rule) if number > 1 or flow.payment.initiator == "MIT" else None
 
-    def _attempt(self, flow: Flow, station: Station) -> Fate:
-        health = station.health(flow.payment) if station.active else HEALTHY
+    def _attempt(self, flow: Flow, processor: RunningProcessor) -> Fate:
+        health = processor.health(flow.payment) if processor.active else HEALTHY
         shift = 0.0
-        for change in self._changes[station.name]:
+        for change in self._changes[processor.name]:
             if change.at <= self._env.now < change.until:
                 shift += change.logit[flow.trace_row]
-        return self._fates.attempt(flow.card, station, self._env.now, health, shift)
+        return self._fates.attempt(flow.card, processor, self._env.now, health, shift)
 
-    def _send_to_limited(self, flow: Flow, station: Station, timeout_s: float) -> None:
+    def _send_to_limited(self, flow: Flow, processor: RunningProcessor, timeout_s: float) -> None:
         """A processor with a capacity: service begins when there is room, and outlives a router that gives up."""
         env, serial = self._env, flow.serial
         expiry = env.timeout(timeout_s)
@@ -240,17 +260,17 @@ class Engine:
             nonlocal unheard
             if flow.serial != serial:
                 return False  # the router gave up while it queued
-            fate = self._attempt(flow, station)
+            fate = self._attempt(flow, processor)
             unheard = self._unheard(fate)._replace(code=self._model.timeout_code)
             # A lost request holds its place until the router's timeout at least.
-            service_s = fate.latency_s if fate.latency_s < NEVER else station.terms.timeout_s
+            service_s = fate.latency_s if fate.latency_s < NEVER else processor.terms.timeout_s
             done = env.timeout(service_s)
             done.callbacks.append(lambda _: finish(fate))
             return True
 
         def finish(fate: Fate) -> None:
             nonlocal unheard
-            station.leave()
+            processor.leave()
             if flow.serial == serial and fate.latency_s < NEVER:
                 if self._lost_in_flight(flow, flow.sent):
                     unheard = self._lost(flow, fate)
@@ -264,8 +284,8 @@ class Engine:
                 self._close(flow)
 
         expiry.callbacks.append(expire)
-        if not station.enter(serve):
-            code = station.model.capacity.code if station.model.capacity else None
+        if not processor.enter(serve):
+            code = processor.model.capacity.code if processor.model.capacity else None
             flow.fate = Fate(self._model.code(code or "").outcome, code, QUEUE_FULL_ANSWER_S)
             flow.serial += 1
             self._arm(flow, min(QUEUE_FULL_ANSWER_S, timeout_s), self._answer)
@@ -287,10 +307,10 @@ class Engine:
 
     def _lost_in_flight(self, flow: Flow, sent: Sent) -> bool:
         """An outage began after the attempt was sent: its answer is lost as one sent into the outage would be."""
-        if sent.station.began_at <= sent.at:
+        if sent.processor.began_at <= sent.at:
             return False
-        loss, _, _ = sent.station.health(flow.payment)
-        return uniform(flow.key, self._luck.purpose("in flight", sent.station.name, sent.number)) < loss
+        loss, _, _ = sent.processor.health(flow.payment)
+        return uniform(flow.key, self._luck.purpose("in flight", sent.processor.name, sent.number)) < loss
 
     def _unheard(self, fate: Fate) -> Fate:
         """What the router makes of an answer that it did not wait for: a timeout, with the issuer's word kept."""
@@ -301,8 +321,8 @@ class Engine:
     def _lost(self, flow: Flow, fate: Fate) -> Fate:
         """The timeout of an attempt whose answer an outage took, after the request may have reached the issuer."""
         sent = flow.sent
-        late = fate.outcome == "approved" and sent.station.late_approval_share > uniform(
-            flow.key, self._luck.purpose("late approval in flight", sent.station.name, sent.number))
+        late = fate.outcome == "approved" and sent.processor.late_approval_share > uniform(
+            flow.key, self._luck.purpose("late approval in flight", sent.processor.name, sent.number))
         return Fate("timeout", self._model.timeout_code, NEVER, late)
 
     def _close(self, flow: Flow) -> None:
@@ -312,12 +332,12 @@ class Engine:
         kind = None
         if fate.outcome != "approved":
             kind = self._model.code(fate.code or "").kind if fate.outcome != "timeout" else "soft"
-        answer = Answer(sent.number, sent.station.name, sent.at, now, fate.outcome, fate.code, kind)
+        answer = Answer(sent.number, sent.processor.name, sent.at, now, fate.outcome, fate.code, kind)
         message = sent.choice.message
-        self._recorder.attempt((
-            flow.row, sent.number, sent.station.name, message.initiator if message else payment.initiator,
+        self._recorder.attempt(AttemptRecord(  # by position: names would take three times as long
+            flow.row, sent.number, sent.processor.name, message.initiator if message else payment.initiator,
             message.avs if message else None, message.mcc if message else payment.mcc, sent.at, now, fate.outcome,
-            fate.code, kind, sent.decision, sent.position, sent.choice.propensity, sent.skip_reason,
+            fate.code, kind, sent.decision, sent.position, sent.choice.propensity, sent.skipped or None,
             fate.late_approval if fate.outcome == "timeout" else None, sent.breach))
         if self._counts is not None:
             self._counts.answered(payment, flow.card.key, fate.outcome, fate.code, now)

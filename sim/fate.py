@@ -16,7 +16,7 @@ from routesim.sim.distributions import Distribution
 from routesim.sim.draws import Luck, uniform, uniforms
 from routesim.sim.issuer import IssuerDecisions, first_above, pick
 from routesim.sim.model import Latency
-from routesim.sim.processors import Station
+from routesim.sim.processors import RunningProcessor
 from routesim.sim.trace import CHUNK, Trace
 
 NEVER = float("inf")
@@ -76,20 +76,20 @@ class ChunkDraws:
 
     def visit(self, processor: str) -> tuple[memoryview, ...]:
         """Judgement, code, technical and latency draws at a processor, each (chunk,)."""
-        found = self._visits.get(processor)
-        if found is None:
-            found = (special.logit(self.draw("judgement", processor, "0")).data,
+        draws = self._visits.get(processor)
+        if draws is None:
+            draws = (special.logit(self.draw("judgement", processor, "0")).data,
                      *(self.draw(purpose, processor, "0").data for purpose in ("code", "technical", "latency")))
-            self._visits[processor] = found
-        return found
+            self._visits[processor] = draws
+        return draws
 
     def latency(self, processor: str, outcome: str, distribution: Distribution) -> memoryview:
         """Latencies (ms) of first visits at a processor, had they this outcome, (chunk,)."""
-        found = self._latencies.get((processor, outcome))
-        if found is None:
-            found = distribution.ppf(self.draw("latency", processor, "0")).data
-            self._latencies[processor, outcome] = found
-        return found
+        latencies = self._latencies.get((processor, outcome))
+        if latencies is None:
+            latencies = distribution.ppf(self.draw("latency", processor, "0")).data
+            self._latencies[processor, outcome] = latencies
+        return latencies
 
 
 class Fates:
@@ -106,11 +106,11 @@ class Fates:
     def chunk(self, row: int) -> ChunkDraws:
         """The draws of a row's chunk. The last two chunks are kept here; a waiting payment's card keeps its own."""
         number = row // CHUNK
-        found = self._chunks.get(number)
-        if found is None:
+        chunk = self._chunks.get(number)
+        if chunk is None:
             self._chunks = {n: c for n, c in self._chunks.items() if n >= number - 1}
-            found = self._chunks[number] = ChunkDraws(self._trace, self._luck, number * CHUNK)
-        return found
+            chunk = self._chunks[number] = ChunkDraws(self._trace, self._luck, number * CHUNK)
+        return chunk
 
     def card(self, row: int, arrived_at: float) -> Card:
         """The issuer's state for the card of a payment of the trace."""
@@ -137,35 +137,35 @@ class Fates:
                 recovers_at = arrived_at + 3600 * state.recovers_h.quantile(u[2])
         return Card(row, key, chunk, block, self._model.issuer.frailty_sd * u[3], recovers_at)
 
-    def _visit(self, card: Card, processor: str, number: int) -> Visit:
+    def _visit(self, card: Card, name: str, number: int) -> Visit:
         if number == 0 and card.chunk is not None:
-            judgement, code, technical, latency = card.chunk.visit(processor)
+            judgement, code, technical, latency = card.chunk.visit(name)
             i = card.offset
             return Visit(judgement[i], code[i], technical[i], latency[i])
         purposes = ("judgement", "code", "technical", "latency")
-        u = [uniform(card.key, self._luck.purpose(p, processor, str(number))) for p in purposes]
+        u = [uniform(card.key, self._luck.purpose(purpose, name, str(number))) for purpose in purposes]
         return Visit(float(special.logit(u[0])), u[1], u[2], u[3])
 
-    def attempt(self, card: Card, station: Station, now: float, health: tuple[float, float, str | None],
+    def attempt(self, card: Card, processor: RunningProcessor, now: float, health: tuple[float, float, str | None],
                 shift: float) -> Fate:
         """The answer to an attempt that begins service now.
 
-        ``health`` is the station's (loss, latency factor, code); ``shift`` a what-if's change of the logit.
+        ``health`` is the processor's (loss, latency factor, code); ``shift`` a what-if's change of the logit.
         """
-        name = station.name
+        name = processor.name
         number = card.visits.get(name, 0)
         card.visits[name] = number + 1
         draws = self._visit(card, name, number)
         loss, factor, lost_code = health
         if draws.technical < loss:
             fate = (Fate("timeout", self._model.timeout_code, NEVER) if lost_code is None
-                    else self._technical(lost_code, card, station, draws, number, factor))
-            return self._with_issuer(fate, card, station, now, draws, number, shift)
-        if station.technical is not None:
-            u = (draws.technical - loss) / (1 - loss) / station.technical_rate
+                    else self._technical(lost_code, card, processor, draws, number, factor))
+            return self._with_issuer(fate, card, processor, now, draws, number, shift)
+        if processor.technical is not None:
+            u = (draws.technical - loss) / (1 - loss) / processor.technical_rate
             if u < 1:
-                fate = self._technical(pick(station.technical, u), card, station, draws, number, factor)
-                return self._with_issuer(fate, card, station, now, draws, number, shift)
+                fate = self._technical(pick(processor.technical, u), card, processor, draws, number, factor)
+                return self._with_issuer(fate, card, processor, now, draws, number, shift)
         outcome: Outcome = "approved"
         code = None
         if card.block >= 0 and now < card.recovers_at:
@@ -177,49 +177,50 @@ class Fates:
         if code is not None:
             outcome = self._model.code(code).outcome
             self._count(code, card, name)
-        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))
+        return Fate(outcome, code, self._latency_s(outcome, card, processor, draws, number, factor))
 
-    def _judged_well(self, card: Card, processor: str, draws: Visit, shift: float) -> bool:
-        logit = self._decisions.approval_logit(processor)[card.row] + card.frailty + shift
-        return draws.judgement < logit + self._repeat * card.declines.get(processor, 0)
+    def _judged_well(self, card: Card, name: str, draws: Visit, shift: float) -> bool:
+        logit = self._decisions.approval_logit(name)[card.row] + card.frailty + shift
+        return draws.judgement < logit + self._repeat * card.declines.get(name, 0)
 
-    def _with_issuer(self, fate: Fate, card: Card, station: Station, now: float, draws: Visit, number: int,
+    def _with_issuer(self, fate: Fate, card: Card, processor: RunningProcessor, now: float, draws: Visit, number: int,
                      shift: float) -> Fate:
         """A lost attempt whose request may have reached the issuer, who then decides as if nothing had been lost.
 
         Nothing of it is remembered: what the card's next attempts meet does not depend on the share.
         """
-        if fate.outcome != "timeout" or station.late_approval_share == 0:
+        if fate.outcome != "timeout" or processor.late_approval_share == 0:
             return fate
         if card.block >= 0 and now < card.recovers_at:
             return fate
-        reached = uniform(card.key, self._luck.purpose("late approval", station.name, str(number)))
-        if reached >= station.late_approval_share:
+        reached = uniform(card.key, self._luck.purpose("late approval", processor.name, str(number)))
+        if reached >= processor.late_approval_share:
             return fate
-        return fate._replace(late_approval=self._judged_well(card, station.name, draws, shift))
+        return fate._replace(late_approval=self._judged_well(card, processor.name, draws, shift))
 
-    def _count(self, code: str, card: Card, processor: str) -> None:
+    def _count(self, code: str, card: Card, name: str) -> None:
         """Remember a decline that makes the same processor's next answer less of a fresh chance."""
         if self._repeat_codes is not None and code in self._repeat_codes:
-            card.declines[processor] = card.declines.get(processor, 0) + 1
+            card.declines[name] = card.declines.get(name, 0) + 1
 
-    def _technical(self, code: str, card: Card, station: Station, draws: Visit, number: int, factor: float) -> Fate:
+    def _technical(self, code: str, card: Card, processor: RunningProcessor, draws: Visit, number: int,
+                   factor: float) -> Fate:
         outcome = self._model.code(code).outcome
-        self._count(code, card, station.name)
+        self._count(code, card, processor.name)
         if outcome == "timeout":
             return Fate("timeout", code, NEVER)
-        return Fate(outcome, code, self._latency_s(outcome, card, station, draws, number, factor))
+        return Fate(outcome, code, self._latency_s(outcome, card, processor, draws, number, factor))
 
-    def _latency_s(self, outcome: Outcome, card: Card, station: Station, draws: Visit, number: int,
+    def _latency_s(self, outcome: Outcome, card: Card, processor: RunningProcessor, draws: Visit, number: int,
                    factor: float) -> float:
         if outcome == "timeout":
             return NEVER
-        distribution = _by_outcome(station.latency, outcome)
+        distribution = _by_outcome(processor.latency, outcome)
         if number == 0 and card.chunk is not None:
-            latency_ms: float = card.chunk.latency(station.name, outcome, distribution)[card.offset]
+            latency_ms: float = card.chunk.latency(processor.name, outcome, distribution)[card.offset]
         else:
             latency_ms = distribution.quantile(draws.latency)
-        return latency_ms * station.latency.factor * factor / 1000
+        return latency_ms * processor.latency.factor * factor / 1000
 
 
 def _by_outcome(latency: Latency, outcome: Outcome) -> Distribution:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from simpy.events import Event
 
-from routesim.policies.vocabulary import Choice, Payment, View
+from routesim.policies.vocabulary import Choice, Decision, Payment, Skip, View
 from routesim.sim.draws import Luck, uniform
 from routesim.sim.fate import Card, Fate
 from routesim.sim.network_rules import Breach
-from routesim.sim.processors import Station
+from routesim.sim.processors import RunningProcessor
 
 
 class PolicyDraw:
@@ -18,8 +18,8 @@ class PolicyDraw:
 
     __slots__ = ("_key", "_luck")
 
-    def __init__(self, key_: int, luck: Luck) -> None:
-        self._key, self._luck = key_, luck
+    def __init__(self, key: int, luck: Luck) -> None:
+        self._key, self._luck = key, luck
 
     def uniform(self, name: str) -> float:
         return uniform(self._key, self._luck.purpose("policy", name))
@@ -29,11 +29,11 @@ class Sent(NamedTuple):
     """An attempt in flight; ``breach`` is the network's rule that it breaks, where it was let out all the same."""
 
     number: int
-    station: Station
+    processor: RunningProcessor
     choice: Choice
     position: int
-    decision: str
-    skip_reason: str | None
+    decision: Decision
+    skipped: tuple[Skip, ...]
     at: float
     timeout_s: float
     breach: Breach | None

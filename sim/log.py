@@ -21,6 +21,7 @@ from routesim.sim.arrays import Ints
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
+_SKIPS = pa.list_(pa.field("element", pa.struct([("processor", _TEXT), ("reason", _TEXT)])))  # as Parquet gives it back
 
 
 def _field(name: str, kind: pa.DataType, doc: str, unit: str | None = None, nullable: bool = True) -> pa.Field:
@@ -77,7 +78,7 @@ ATTEMPTS = pa.schema([
     _field("decision", _TEXT, "why it was sent: rank, retry, failover or probe"),
     _field("rank_position", pa.int16(), "1 for the policy's first choice"),
     _field("propensity", pa.float64(), "probability with which the policy ranked it first", "probability"),
-    _field("skip_reason", _TEXT, "why a better processor was passed over"),
+    _field("skipped", _SKIPS, "better processors that were passed over, best first, and why; null: none"),
     _field("late_approval", pa.bool_(), "of a timeout: whether the issuer approved all the same; null in history"),
     _field("network_rule", _TEXT, "the card network's rule on reattempts that it breaks"),
     _field("network_fee_usd", pa.float64(), "what the network charges for that", "USD"),

@@ -29,25 +29,25 @@ _SWEEP_AFTER = 50_000  # declines between two looks for cards whose windows have
 _Key = tuple[str | int, str | None, float | None]  # card, merchant, amount in USD where the rule asks for it
 
 
-class _Part(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Limit(_Part):
+class Limit(_Strict):
     """At most ``max`` of what the rule counts, from a date (UTC) on; without one, always."""
 
     from_: date | None = Field(default=None, alias="from")
     max: int = Field(ge=0)
 
 
-class NetworkFee(_Part):
+class NetworkFee(_Strict):
     """What each attempt beyond the limit costs, in USD, from a date (UTC) on; without one, always."""
 
     from_: date | None = Field(default=None, alias="from")
     usd: float = Field(ge=0)
 
 
-class Rule(_Part):
+class NetworkRule(_Strict):
     """One rule of one network, as ``network_rules.yaml`` explains it. ``codes`` and ``advice``: code to its meaning;
     where both are empty every decline counts. ``window_days`` None: for ever."""
 
@@ -64,17 +64,17 @@ class Rule(_Part):
     source: list[str] = Field(min_length=1)
 
 
-class Rules(_Part):
+class NetworkRules(_Strict):
     """The document: when the sources were last ``read``, and the rules."""
 
     read: date
-    rules: list[Rule]
+    rules: list[NetworkRule]
 
 
 @cache
-def network_rules() -> Rules:
+def network_rules() -> NetworkRules:
     """The rules that come with this package."""
-    return Rules.model_validate(YAML(typ="safe", pure=True).load(_FILE.read_text(encoding="utf-8")))
+    return NetworkRules.model_validate(YAML(typ="safe", pure=True).load(_FILE.read_text(encoding="utf-8")))
 
 
 class Breach(NamedTuple):
@@ -90,7 +90,7 @@ class _Count:
     __slots__ = ("_fees", "_first", "_limits", "_name", "_window_s", "chains", "cleared_by_approval", "codes",
                  "same_amount")
 
-    def __init__(self, rule: Rule, codes: Mapping[str, Code]) -> None:
+    def __init__(self, rule: NetworkRule, codes: Mapping[str, Code]) -> None:
         self._name, self.same_amount, self.cleared_by_approval = rule.rule, rule.same_amount, rule.cleared_by_approval
         advised = {name for name, code in codes.items() if code.merchant_advice in rule.advice}
         self.codes = frozenset(rule.codes) | advised if rule.codes or rule.advice else None
@@ -134,7 +134,7 @@ class ReattemptCounts:
     ``codes`` are the model's: their ``merchant_advice`` tells which declines come with which advice.
     """
 
-    def __init__(self, codes: Mapping[str, Code], rules: Sequence[Rule] | None = None) -> None:
+    def __init__(self, codes: Mapping[str, Code], rules: Sequence[NetworkRule] | None = None) -> None:
         self._by_network: dict[str | None, list[_Count]] = {}
         for rule in network_rules().rules if rules is None else rules:
             self._by_network.setdefault(rule.network, []).append(_Count(rule, codes))
@@ -148,9 +148,9 @@ class ReattemptCounts:
             return None
         this, any_amount = _keys(payment, card)
         for count in self._by_network.get(payment.card_brand, ()):
-            found = count.breach(this if count.same_amount else any_amount, now)
-            if found is not None:
-                return found
+            breach = count.breach(this if count.same_amount else any_amount, now)
+            if breach is not None:
+                return breach
         return None
 
     def answered(self, payment: Payment, card: int, outcome: Outcome, code: str | None, now: float) -> None:
@@ -194,8 +194,8 @@ def _since(day: date | None) -> float:
 
 def _in_force(dated: Sequence[tuple[float, float]], now: float) -> float | None:
     """The value whose date is the last one not after ``now``; None before the first."""
-    found = None
+    in_force = None
     for since, value in dated:
         if since <= now:
-            found = value
-    return found
+            in_force = value
+    return in_force

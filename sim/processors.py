@@ -14,8 +14,8 @@ from routesim.sim.model import Processor
 from routesim.sim.outages import Outage
 
 
-class Station:
-    """The changing state of one processor in one simulation."""
+class RunningProcessor:
+    """One processor in one simulation: its terms, which stay, and its state, which changes."""
 
     __slots__ = ("active", "began_at", "busy", "concurrent", "late_approval_share", "latency", "model", "name", "queue",
                  "queue_limit", "technical", "technical_rate", "terms")

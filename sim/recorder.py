@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from routesim.policies.vocabulary import Payment
+from routesim.policies.vocabulary import Decision, DeclineKind, Initiator, Outcome, Payment, Skip
 from routesim.sim.log import ATTEMPTS, PAYMENTS, AttemptLog
+from routesim.sim.network_rules import Breach
 from routesim.sim.trace import Trace, timestamps
 
 _FLUSH_ROWS = 65_536
-_DERIVED = ("payment_id", "latency_ms", "network_rule", "network_fee_usd")
-_COLUMNS = ("row", *(name for name in ATTEMPTS.names if name not in _DERIVED), "breach")
+
+
+class AttemptRecord(NamedTuple):
+    """One answered attempt of the payment in ``row`` of the log; fields as the columns of ATTEMPTS.
+
+    ``sent_at`` and ``answered_at`` are seconds since the epoch; ``skipped`` is None where nothing was passed over,
+    ``breach`` where the attempt broke no rule of the card network.
+    """
+
+    row: int
+    attempt_number: int
+    processor: str
+    message_initiator: Initiator
+    message_avs: bool | None
+    message_mcc: str | None
+    sent_at: float
+    answered_at: float
+    outcome: Outcome
+    decline_code: str | None
+    decline_kind: DeclineKind | None
+    decision: Decision
+    rank_position: int
+    propensity: float | None
+    skipped: tuple[Skip, ...] | None
+    late_approval: bool | None
+    breach: Breach | None
 
 
 class Recorder:
@@ -23,7 +48,7 @@ class Recorder:
         self._trace = trace
         self._trace_rows: list[int] = []
         self._comebacks: list[tuple[int, Payment, bool]] = []
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[AttemptRecord] = []
         self._batches: list[pa.RecordBatch] = []
 
     def payment(self, trace_row: int) -> int:
@@ -37,15 +62,15 @@ class Recorder:
         self._trace_rows.append(donor_row)
         return len(self._trace_rows) - 1
 
-    def attempt(self, row: tuple[Any, ...]) -> None:
-        """One answered attempt, in the order of ``_COLUMNS``."""
-        self._rows.append(row)
+    def attempt(self, record: AttemptRecord) -> None:
+        """An attempt was answered, or given up at its timeout."""
+        self._rows.append(record)
         if len(self._rows) >= _FLUSH_ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        columns = dict(zip(_COLUMNS, zip(*self._rows, strict=True), strict=True)) if self._rows else {
-            name: () for name in _COLUMNS}
+        names = AttemptRecord._fields
+        columns = dict(zip(names, zip(*self._rows, strict=True) if self._rows else ((),) * len(names), strict=True))
         arrays: dict[str, pa.Array] = {"row": pa.array(columns["row"], pa.int64())}
         sent, answered = (np.array(columns[name], dtype=np.float64) for name in ("sent_at", "answered_at"))
         for field in ATTEMPTS:
@@ -56,8 +81,8 @@ class Recorder:
                 latency = np.round(answered * 1e6) - np.round(sent * 1e6)
                 arrays[field.name] = pa.array(latency / 1000)
             elif field.name in ("network_rule", "network_fee_usd"):
-                part = 0 if field.name == "network_rule" else 1
-                arrays[field.name] = pa.array([b and b[part] for b in columns["breach"]], field.type)
+                part = "rule" if field.name == "network_rule" else "fee_usd"
+                arrays[field.name] = pa.array([b and getattr(b, part) for b in columns["breach"]], field.type)
             elif field.name != "payment_id":
                 arrays[field.name] = pa.array(columns[field.name], field.type)
         self._batches.append(pa.record_batch(arrays))

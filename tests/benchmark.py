@@ -1,6 +1,6 @@
 """How fast the engine is: ``python -m tests.benchmark [PAYMENTS]``.
 
-Machines differ, so the engine's speed is told as a ratio to an idiomatic SimPy model of the same arrivals (a process
+Machines differ, so the engine's speed is given as a ratio to an idiomatic SimPy model of the same arrivals (a process
 per payment, a Resource per processor, a Timeout per wait) that runs in turns with it, both in CPU time. That model is a
 much poorer one: it knows neither issuers' states, outages, comebacks nor what may be tried again, draws from a single
 stream, and keeps no log.
@@ -82,7 +82,7 @@ def main(payments: int = PAYMENTS) -> None:
     first_s = cpu_s(simulate)
     rounds = [(cpu_s(simulate), cpu_s(lambda: idiomatic(arrived_at))) for _ in range(ROUNDS)]
     n = len(trace)
-    ours, theirs = (statistics.median(each) for each in zip(*rounds, strict=True))
+    ours, theirs = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
     ratio = statistics.median(b / a for a, b in rounds)
     decide_us = sorted(1e6 * s for s in simulate(time.perf_counter).decision_s)
     print(f"{n:,} payments, legacy policy, {len(outages)} outages; medians of {ROUNDS} rounds, CPU time")

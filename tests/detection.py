@@ -21,7 +21,7 @@ from tests.worlds import START, model_of, poisson_arrivals, simulate, trace_of
 
 TIMEOUT_S, MEDIAN_S, SIGMA = 30.0, 0.9, 0.45
 MEAN_S = MEDIAN_S * math.exp(SIGMA**2 / 2)
-TIMEOUTS, UNAVAILABLE = 0.0015, 0.004  # shares of attempts while the processor is well
+TIMEOUTS, UNAVAILABLE = 0.0015, 0.004  # shares of attempts while the processor is healthy
 PARTS: dict[str, Any] = {
     "circuit_breaker": "circuit_breaker", "window_breaker": "window_breaker", "outlier_ejection": "outlier_ejection",
     "leaky_bucket": "leaky_bucket", "score_elimination": "score_elimination",
@@ -34,12 +34,12 @@ OUTAGE_S = 3600.0
 
 def world() -> Model:
     latency = {"approved": {"family": "lognormal", "median": 1000 * MEDIAN_S, "sigma": SIGMA}}
-    ill = {"latency": latency, "timeout_s": TIMEOUT_S, "technical": {"96": UNAVAILABLE, "TO": TIMEOUTS}}
-    return model_of({"A": ill, "B": {"latency": latency, "timeout_s": TIMEOUT_S}}, approval={"intercept": 1.7})
+    processor = {"latency": latency, "timeout_s": TIMEOUT_S, "technical": {"96": UNAVAILABLE, "TO": TIMEOUTS}}
+    return model_of({"A": processor, "B": {"latency": latency, "timeout_s": TIMEOUT_S}}, approval={"intercept": 1.7})
 
 
 def healthy_s(rate_per_min: float) -> float:
-    """How long the processor is well before: windows fill, and a part that learns has learnt."""
+    """How long the processor is healthy before: windows fill, and a part that learns has learnt."""
     return max(3600.0, 60 * 400 / rate_per_min)
 
 
@@ -55,11 +55,11 @@ def minutes_to_detect(part: Any, rate_per_min: float, seed: int) -> float:
 
 
 def false_minutes(part: Any, rate_per_min: float, hours: float, seed: int) -> tuple[int, float]:
-    """Stretches in which a processor that is well was passed over, and their minutes."""
+    """Stretches in which a healthy processor was passed over, and their minutes."""
     arrivals = poisson_arrivals(rate_per_min / 60, int(hours * 60 * rate_per_min), seed)
     log = simulate(trace_of(arrivals.tolist()), world(), _policy(part), seed, outages=[]).log.attempts
     sent = log["sent_at"].to_numpy().astype("datetime64[us]").astype(float) / 1e6
-    shut = np.array([bool(reason) and "A" in reason for reason in log["skip_reason"].to_pylist()])
+    shut = np.array([any(skip["processor"] == "A" for skip in skipped or ()) for skipped in log["skipped"].to_pylist()])
     order = np.argsort(sent, kind="stable")
     sent, shut = sent[order], shut[order]
     edges = np.flatnonzero(np.diff(shut.astype(int), prepend=0, append=0))
@@ -73,7 +73,7 @@ def _policy(part: Any) -> Any:
 
 def _passed_over(attempts: Any) -> list[float]:
     sent = attempts["sent_at"].to_numpy().astype("datetime64[us]").astype(float) / 1e6
-    return [s for s, reason in zip(sent.tolist(), attempts["skip_reason"].to_pylist(), strict=True) if reason]
+    return [s for s, skipped in zip(sent.tolist(), attempts["skipped"].to_pylist(), strict=True) if skipped]
 
 
 def by_count(failures: int, rate_per_min: float) -> float:

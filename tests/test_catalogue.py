@@ -15,6 +15,7 @@ from routesim.reports.metrics.catalogue import METRICS, OUTAGE_METRICS, Metric, 
 from routesim.reports.metrics.measure import measure
 from routesim.reports.metrics.support import Support
 from routesim.reports.outages.costs import OUTAGE_COSTS
+from routesim.sim.engine import REATTEMPT_AFTER_HARD_DECLINE
 from routesim.sim.log import AttemptLog
 from tests.logs import attempt, log, outages, payment
 
@@ -59,7 +60,7 @@ def test_every_metric_keeps_its_range_in_random_logs() -> None:
         ours, theirs, calm = (random_log(rng, n) for _ in range(3))
         measured = measure(
             ours, outages=outages(("A", "down", 30, 900)), fees=FEES, support=Support.from_log(random_log(rng, 40)),
-            baseline=theirs, without_outages=calm, refusals={"hard_decline": int(rng.integers(0, 3))},
+            baseline=theirs, without_outages=calm, refusals={REATTEMPT_AFTER_HARD_DECLINE: int(rng.integers(0, 3))},
             false_ejections=(int(rng.integers(0, 3)), float(rng.uniform(0, 9))))
         for name, value in measured.figures.items():
             if not math.isnan(value):

@@ -103,7 +103,7 @@ def test_every_payment_ends_once_and_attempts_never_overlap() -> None:
     ids = log.payments["payment_id"].to_pylist()
     assert len(ids) == len(set(ids)) > len(trace)  # all of the trace, and some who came back
     assert set(trace.table["payment_id"].to_pylist()) <= set(ids)
-    assert done.refusals["unfinished"] == 0
+    assert done.unfinished == 0
     frame = log.attempts.to_pandas().sort_values(["payment_id", "attempt_number"])
     by_payment = frame.groupby("payment_id")
     assert set(frame["payment_id"]) == set(ids)

@@ -13,7 +13,7 @@ import pytest
 
 from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
 from routesim.policies.experiment.router import ExperimentPolicy
-from routesim.reports.experiment.looks import Outcomes, Plan, daily_looks, design_effect, outcomes
+from routesim.reports.experiment.looks import ExperimentPlan, Outcomes, daily_looks, design_effect, outcomes
 from routesim.reports.experiment.operating import corrected, guards, operating, ramped, stale
 from routesim.reports.experiment.record import Record, record
 from routesim.reports.experiment.rules import judge, lift_error
@@ -25,8 +25,8 @@ DAY_S = 86_400.0
 HALVES = (5_000, 5_000)
 
 
-def plan(days: int, matures_days: float = 0.0, *stages: tuple[float, tuple[int, ...]]) -> Plan:
-    return Plan(("old", "new"), days, stages or ((0.0, HALVES),), matures_days)
+def plan(days: int, matures_days: float = 0.0, *stages: tuple[float, tuple[int, ...]]) -> ExperimentPlan:
+    return ExperimentPlan(("old", "new"), days, stages or ((0.0, HALVES),), matures_days)
 
 
 def found(variant: Any, age_days: Any, yes: Any, late_days: float = 0.0, **other: Any) -> Outcomes:
@@ -212,7 +212,7 @@ def test_figures_of_a_rule_are_counts_of_its_tests() -> None:
 
 def test_several_treatments_have_one_winner_the_best() -> None:
     random = np.random.default_rng(11)
-    three = Plan(("old", "good", "better"), 8, ((0.0, (4_000, 3_000, 3_000)),))
+    three = ExperimentPlan(("old", "good", "better"), 8, ((0.0, (4_000, 3_000, 3_000)),))
     n = 24_000
     variant = random.choice(3, n, p=[0.4, 0.3, 0.3])
     few = found(variant, np.sort(random.random(n) * 8), random.random(n) < np.array([0.7, 0.8, 0.9])[variant])

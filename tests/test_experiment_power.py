@@ -13,7 +13,7 @@ import pytest
 
 from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
 from routesim.policies.experiment.router import ExperimentPolicy
-from routesim.reports.experiment.looks import Outcomes, Plan, daily_looks, outcomes
+from routesim.reports.experiment.looks import ExperimentPlan, Outcomes, daily_looks, outcomes
 from routesim.reports.experiment.rules import DIRECT_RULES, judge, lift_error
 from routesim.reports.statistics.auto_winner import Trial, auto_winner
 from routesim.reports.statistics.power import Design, power
@@ -22,7 +22,7 @@ from routesim.sim.model import Model
 from tests.worlds import START, InOrder, model_of, simulate, trace_of
 
 PAYMENTS, TESTS, SPLIT = 700, 150, 5_000
-PLAN = Plan(("a", "b"), 1, ((0.0, (SPLIT, 10_000 - SPLIT)),))
+PLAN = ExperimentPlan(("a", "b"), 1, ((0.0, (SPLIT, 10_000 - SPLIT)),))
 JUDGED = {"A": 0.70, "B": 4 / 15}  # an attempt's chance at each processor
 RATES = {"A": 0.70, "AB": 0.78}  # a payment's: A alone; and A, then B for those that A declined
 CRITICAL = 1.959964
@@ -92,7 +92,7 @@ def test_power_is_that_of_independent_payments_unless_common_numbers_leak(test: 
 def test_the_rules_on_looks_agree_with_the_direct_way() -> None:
     """Independent payments made into looks, and judged: the direct way's chances within 3 combined standard errors."""
     days, per_day, tests = 10, 400, 300
-    plan = Plan(("a", "b"), days, ((0.0, (5_000, 5_000)),))
+    plan = ExperimentPlan(("a", "b"), days, ((0.0, (5_000, 5_000)),))
     random = np.random.default_rng(20260105)
     wins = dict.fromkeys(DIRECT_RULES, 0)
     for _ in range(tests):

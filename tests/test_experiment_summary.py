@@ -10,7 +10,7 @@ import pytest
 
 from routesim.reports.experiment.advice import advice, chance_of, recommended
 from routesim.reports.experiment.direct_chances import agreement, direct
-from routesim.reports.experiment.looks import Outcomes, Plan
+from routesim.reports.experiment.looks import ExperimentPlan, Outcomes
 from routesim.reports.experiment.operating import corrected, operating
 from routesim.reports.experiment.record import Record, record
 from routesim.reports.experiment.rules import DIRECT_RULES
@@ -20,8 +20,8 @@ from routesim.reports.statistics.power import Design, arms, size
 from routesim.reports.statistics.stopping import boundaries, crossing
 
 DAYS, PER_DAY, TESTS = 10, 400, 60
-PLAN = Plan(("old", "new"), DAYS, ((0.0, (5_000, 5_000)),))
-BY_CUSTOMER = Plan(("old", "new"), 8, ((0.0, (5_000, 5_000)),), 0.0, "customer")
+PLAN = ExperimentPlan(("old", "new"), DAYS, ((0.0, (5_000, 5_000)),))
+BY_CUSTOMER = ExperimentPlan(("old", "new"), 8, ((0.0, (5_000, 5_000)),), 0.0, "customer")
 RATE, LIFT = 0.80, 0.04
 
 
@@ -83,8 +83,8 @@ def test_the_direct_chance_of_a_false_winner_is_that_of_theory(figures: dict[str
 
 
 def test_a_plan_that_the_direct_way_does_not_know_is_told() -> None:
-    three = Plan(("a", "b", "c"), 8, ((0.0, (4_000, 3_000, 3_000)),))
-    ramp = Plan(("a", "b"), 8, ((0.0, (9_000, 1_000)), (2.0, (5_000, 5_000))))
+    three = ExperimentPlan(("a", "b", "c"), 8, ((0.0, (4_000, 3_000, 3_000)),))
+    ramp = ExperimentPlan(("a", "b"), 8, ((0.0, (9_000, 1_000)), (2.0, (5_000, 5_000))))
     assert "two variants" in str(direct(three, [(0.8, 0.8)], 100, [1.0] * 8, 10, 1))
     assert "a ramp" in str(direct(ramp, [(0.8, 0.8)], 100, [1.0] * 8, 10, 1))
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from routesim.policies.vocabulary import Skip
 from routesim.reports.athia.export import export
 from routesim.reports.athia.rows import FROM_LOG
 from routesim.reports.athia.tables import platform_tables
@@ -82,7 +83,8 @@ def test_rows_tell_what_the_log_tells(database: duckdb.DuckDBPyConnection, done:
         LEFT JOIN log_payments AS p ON p.payment_id = a.payment_id
         WHERE (t.POLICY = 'breaker' AND t.WORLD = 1 AND t.LUCK = 1 OR t.POLICY IS NULL) AND NOT COALESCE(
             t.OUTCOME = a.outcome AND t.PAYMENT_ATTEMPT_ERROR_CODE IS NOT DISTINCT FROM a.decline_code
-            AND t.PASSED_OVER IS NOT DISTINCT FROM a.skip_reason AND t.DECISION = a.decision
+            AND t.PASSED_OVER IS NOT DISTINCT FROM
+                a.skipped[1].processor || ': ' || a.skipped[1].reason AND t.DECISION = a.decision
             AND t.PAYMENT_ATTEMPT_PROCESSOR_NAME = a.processor AND t.PREDICTED_AT = a.sent_at::TIMESTAMP
             AND t.PAYMENT_AMOUNT_USD = p.amount_usd AND t.WARM_UP = p.warm_up AND t.ORDER_ID = p.order_id, FALSE)""")
     assert wrong == 0
@@ -162,7 +164,7 @@ TOLD = log(
      payment("c", 10, order_id="two", amount_usd=40.0)],
     [attempt("a", 1, "Worldpay", 0, 2, "timeout"),
      attempt("a", 2, "Elavon", 5, 1, "declined", decline_code="51", decline_kind="soft", decision="retry",
-             skip_reason="MIT: circuit_open"),
+             skipped=[Skip("MIT", "circuit_open"), Skip("New: PSP", "down")]),
      attempt("a", 3, "Worldpay", DAY_S, 1, "declined", decline_code="51", decline_kind="soft", decision="retry",
              network_rule="excessive reattempts", network_fee_usd=0.1),
      attempt("b", 1, "MIT", 2 * DAY_S, 3, "approved", propensity=0.25)])
@@ -217,7 +219,8 @@ def test_inputs_by_hand(by_hand: duckdb.DuckDBPyConnection) -> None:
         FROM ATHIA_PREDICTIONS ORDER BY 1, 2""").fetchall()
     assert rows == [
         ("a", 1, 18, 6, 1, None, None, None, "414112", False, None, None),
-        ("a", 2, 18, 6, 1, "Worldpay", "timeout", 3, "414112", False, "MIT: circuit_open", None),
+        ("a", 2, 18, 6, 1, "Worldpay", "timeout", 3, "414112", False,
+         "MIT: circuit_open; New: PSP: down", None),
         ("a", 3, 18, 6, 1, "Elavon", "declined", DAY_S - 6, "414112", False, None, None),
         ("b", 1, 18, 1, 3, None, None, None, "414112", True, None, 0.25)]
 

@@ -192,7 +192,7 @@ def test_skips_are_told_beside_the_attempts(tmp_path: Path) -> None:
     history = read_history(extract.write(tmp_path))
     assert history.skips.to_pylist() == [
         {"payment_id": "P1", "processor": "MIT", "at": at(2.0).to_pydatetime(), "reason": "circuit open"}]
-    assert [row["skip_reason"] for row in chain(history, "P1")] == [None, "MIT: circuit open"]
+    assert [row["skipped"] for row in chain(history, "P1")] == [None, [{"processor": "MIT", "reason": "circuit open"}]]
     assert history.log.attempts.num_rows == 3  # a skip is no attempt
 
 

@@ -85,8 +85,8 @@ def test_an_answer_that_the_router_did_not_wait_for_is_the_one_that_it_would_hav
 
 def test_the_issuer_decides_as_if_nothing_had_been_lost(trace: Trace) -> None:
     """With every request reaching him, the late approvals are the approvals of a world without the outage."""
-    well, ill = (attempts(trace, world(1.0), InOrder(("A",)), outages) for outages in ([], DOWN))
-    assert late(ill) == approved(well)
+    without, hit = (attempts(trace, world(1.0), InOrder(("A",)), outages) for outages in ([], DOWN))
+    assert late(hit) == approved(without)
 
 
 def test_a_blocked_card_is_never_approved_late() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routesim.policies.vocabulary import Choice, Fee, Send
+from routesim.policies.vocabulary import Choice, Fee, Refusal, Send
 from routesim.reports.metrics.measure import measure
 from routesim.sim import network_rules as module
-from routesim.sim.engine import Simulated
+from routesim.sim.engine import REATTEMPT_AFTER_HARD_DECLINE, Simulated
 from routesim.sim.model import Code
 from routesim.sim.network_rules import ReattemptCounts, network_rules
 from tests import logs
@@ -187,7 +187,7 @@ def test_the_engine_refuses_prices_or_lets_go(brand: str, delay_s: float, made: 
     for mode, sent in (("enforce", made), ("priced", 40), ("off", 40)):
         done = simulate(trace, declining(), policy, network_rules=mode)
         assert attempts_by_payment(done) == [sent]
-        assert dict(done.refusals) == ({rule: 1} if mode == "enforce" else {})
+        assert dict(done.refusals) == ({Refusal(rule): 1} if mode == "enforce" else {})
         breaches = 40 - made if mode == "priced" else 0
         assert done.log.attempts["network_rule"].to_pylist() == [None] * (sent - breaches) + [rule] * breaches
         found = measure(done.log, outages=logs.outages(), fees={"A": Fee(declined_usd=0.02)}).figures
@@ -211,7 +211,7 @@ def test_payments_of_one_card_share_its_limits() -> None:
     one = simulate(trace_of(hours, card_token="t", merchant_id="m", initiator="MIT"), declining(), InOrder(("A",)),
                    network_rules="enforce")
     assert attempts_by_payment(one) == [1] * 21 + [0] * 9
-    assert dict(one.refusals) == {"visa_reattempt_limit": 9}
+    assert dict(one.refusals) == {Refusal("visa_reattempt_limit"): 9}
     tokens = ["t" if i % 2 else "u" for i in range(30)]
     two = simulate(trace_of(hours, card_token=tokens, merchant_id="m", initiator="MIT"), declining(), InOrder(("A",)),
                    network_rules="enforce")
@@ -238,7 +238,7 @@ def test_a_category_1_decline_is_never_followed_though_the_model_calls_it_soft()
     policy = InOrder(("A", "B"), attempts=3, delay_s=60.0)
     done = simulate(trace_of([0.0, 40 * DAY], card_token="t"), declining(code="57"), policy, network_rules="enforce")
     assert attempts_by_payment(done) == [1, 1]  # for ever: a customer may try anew, the router not again
-    assert dict(done.refusals) == {"visa_never_reattempt": 2}
+    assert dict(done.refusals) == {Refusal("visa_never_reattempt"): 2}
     other = simulate(trace_of([0.0], card_brand="mastercard"), declining(code="57"), policy, network_rules="enforce")
     assert attempts_by_payment(other) == [3]
 
@@ -260,7 +260,7 @@ def test_a_hard_decline_is_refused_in_every_mode() -> None:
         model = declining(codes={"05": {"kind": "hard"}})
         done = simulate(trace_of([0.0]), model, Again(("A",)), network_rules=mode)
         assert attempts_by_payment(done) == [1]
-        assert dict(done.refusals) == {"reattempt_after_hard_decline": 1}
+        assert dict(done.refusals) == {REATTEMPT_AFTER_HARD_DECLINE: 1}
 
 
 def test_what_is_refused_in_the_warm_up_counts_in_no_figure() -> None:

@@ -17,9 +17,9 @@ import pytest
 from routesim.policies.catalog import build
 from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.metrics.measure import Measured, measure
-from routesim.reports.outages.costs import Cost, Lived, cost_rows, costs_table, lived, summary
-from routesim.reports.outages.hits import Struck, struck
-from routesim.reports.outages.shut_out import passed_over
+from routesim.reports.outages.costs import Cost, OutageCosts, cost_rows, costs_table, outage_costs, summary
+from routesim.reports.outages.hits import Incident, incidents
+from routesim.reports.outages.shut_out import Skips, shut_out
 from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
 from routesim.reports.pages import run as page
 from routesim.reports.pages.outage_section import cost_tables, timeline_picture
@@ -36,13 +36,20 @@ from tests.small import Small
 from tests.worlds import START as ENGINE_START
 from tests.worlds import model_of, poisson_arrivals, simulate, trace_of
 
+
+def skip(processor: str | None, reason: str = "circuit_open") -> dict[str, str | None]:
+    """As a row of the log has it; history's own log may leave the processor out."""
+    return {"processor": processor, "reason": reason}
+
+
+A_OPEN = [skip("A")]
+PASSED = ([skip("A", "x")], [skip("B", "y"), skip("A", "x")], [skip(None)])
 ZERO_US = round(START.timestamp() * 1e6)
-OPEN = "A: circuit_open"
 
 
-def down(start_s: float, end_s: float, *processors: str, kind: str = "down", added: bool = False) -> Struck:
+def down(start_s: float, end_s: float, *processors: str, kind: str = "down", added: bool = False) -> Incident:
     """An outage, in seconds after START."""
-    return Struck(processors or ("A",), kind, ZERO_US + round(start_s * 1e6), ZERO_US + round(end_s * 1e6), added)
+    return Incident(processors or ("A",), kind, ZERO_US + round(start_s * 1e6), ZERO_US + round(end_s * 1e6), added)
 
 
 Row = tuple[float, str]
@@ -55,22 +62,22 @@ def story(*rows: Row, fields: Sequence[dict[str, Any]] | None = None) -> Attempt
     for i, (second, what) in enumerate(rows):
         name, lost = f"p{i:03d}", what.endswith("lost")
         payments.append(payment(name, second, **(fields[i] if fields else {})))
-        passed = {"decision": "failover", "skip_reason": OPEN} if what == "skip" else {}
+        passed = {"decision": "failover", "skipped": A_OPEN} if what == "skip" else {}
         probing = {"decision": "probe"} if what.startswith("probe") else {}
         attempts.append(attempt(name, 1, "B" if what == "skip" else "A", second, 30 if lost else 1,
                                 "timeout" if lost else "approved", **passed, **probing))
     return log(payments, attempts)
 
 
-def cost(of: AttemptLog, outage: Struck, **given: Any) -> Cost:
-    return lived(of, of, [outage], **given).costs[outage]
+def cost(of: AttemptLog, outage: Incident, **given: Any) -> Cost:
+    return outage_costs(of, of, [outage], **given).costs[outage]
 
 
 # --- detect, drain and failback
 
 
 def test_an_outage_found_diverted_from_and_returned_from() -> None:
-    found = lived(story((0, "ok"), (90, "ok"), (110, "lost"), (130, "lost"), (165, "skip"), (200, "skip"),
+    found = outage_costs(story((0, "ok"), (90, "ok"), (110, "lost"), (130, "lost"), (165, "skip"), (200, "skip"),
                         (250, "probe lost"), (260, "skip"), (410, "skip"), (420, "probe"), (437, "ok"), (500, "ok")),
                   None, [down(100, 400)])
     assert list(found.costs.values()) == [Cost(65.0, 3, 37.0, 0, 0.0)]
@@ -99,7 +106,7 @@ def test_what_is_sent_after_the_end_is_not_drained() -> None:
     ([(0, "ok"), (110, "lost"), (150, "skip"), (200, "ok"), (230, "skip"), (460, "ok")], 50, 60),  # twice
 ])
 def test_detect_and_failback(rows: list[Row], detect_s: float, failback_s: float) -> None:
-    found = lived(story(*rows), None, [down(100, 400)])
+    found = outage_costs(story(*rows), None, [down(100, 400)])
     (one,) = found.costs.values()
     assert (one.detect_s, one.failback_s) == (pytest.approx(detect_s, nan_ok=True),
                                               pytest.approx(failback_s, nan_ok=True))
@@ -110,9 +117,10 @@ def test_several_processors_weigh_by_the_attempts_that_passed_them_over() -> Non
     rows = [payment(f"p{i}", 10 * i) for i in range(8)]
     both = log(rows, [
         attempt("p0", 1, "A", 0, 1, "approved"), attempt("p1", 1, "B", 10, 1, "approved"),
-        attempt("p2", 1, "C", 20, 1, "approved", decision="failover", skip_reason="A: circuit_open"),
-        attempt("p3", 1, "C", 30, 1, "approved", decision="failover", skip_reason="A: circuit_open"),
-        attempt("p4", 1, "C", 40, 1, "approved", decision="failover", skip_reason="A: x y; B: circuit_open"),
+        attempt("p2", 1, "C", 20, 1, "approved", decision="failover", skipped=A_OPEN),
+        attempt("p3", 1, "C", 30, 1, "approved", decision="failover", skipped=A_OPEN),
+        attempt("p4", 1, "C", 40, 1, "approved", decision="failover",
+                skipped=[skip("A", "x y"), skip("B")]),
         attempt("p6", 1, "A", 60, 1, "approved"), attempt("p7", 1, "B", 70, 1, "approved"),
     ])
     found = cost(both, down(15, 55, "A", "B"))
@@ -128,13 +136,21 @@ def test_only_measured_payments_drain() -> None:
 # --- who is passed over
 
 
-def test_a_skip_reason_names_processors() -> None:
-    assert passed_over("MIT: circuit_open; New PSP: down: twice") == {"MIT", "New PSP"}
-    assert passed_over("circuit_open") == set()
+def test_skips_are_told_by_attempt_and_processor_whatever_the_names() -> None:
+    rows = [payment("p", 0)]
+    sent = [attempt("p", 1, "C", 0, 1, "declined"),
+            attempt("p", 2, "C", 5, 1, "declined", skipped=[skip("New; PSP: 2", "down: twice"), skip("MIT", "slow")]),
+            attempt("p", 3, "C", 9, 1, "declined", skipped=[skip(None)]),
+            attempt("p", 4, "MIT", 12, 1, "approved", skipped=[skip("New; PSP: 2", "down")])]
+    skips = Skips.of(log(rows, sent))
+    assert [(int(at), skips.processors[which]) for at, which in zip(skips.attempt, skips.processor, strict=True)] == [
+        (1, "New; PSP: 2"), (1, "MIT"), (3, "New; PSP: 2")]
+    assert set(shut_out(log(rows, sent))) == {"MIT", "New; PSP: 2"}
+    assert shut_out(log(rows, sent[:1])) == {}
 
 
 def test_false_ejections_are_counted_and_timed() -> None:
-    found = lived(story((0, "ok"), (60, "skip"), (90, "skip"), (120, "ok"),  # one minute
+    found = outage_costs(story((0, "ok"), (60, "skip"), (90, "skip"), (120, "ok"),  # one minute
                         (1_000, "ok"), (1_100, "skip"), (1_400, "ok"),  # of the outage
                         (2_000, "skip"), (2_030, "probe"), (2_040, "skip")),  # 40 s to its last, and no return
                   None, [down(1_050, 1_200)])
@@ -145,13 +161,13 @@ def test_false_ejections_are_counted_and_timed() -> None:
 def test_without_outages_every_ejection_is_false_but_those_of_the_warm_up() -> None:
     rows = story((0, "ok"), (10, "skip"), (20, "ok"), (30, "skip"), (60, "ok"),
                  fields=[{"warm_up": i < 3} for i in range(5)])
-    found = lived(rows, None, [])
+    found = outage_costs(rows, None, [])
     assert (found.false_ejections, found.false_ejection_min) == (1, pytest.approx(0.5))
     assert found.costs == {}
 
 
 def test_another_processors_outage_excuses_nothing() -> None:
-    assert lived(story((0, "ok"), (60, "skip"), (120, "ok")), None, [down(50, 200, "B")]).false_ejections == 1
+    assert outage_costs(story((0, "ok"), (60, "skip"), (120, "ok")), None, [down(50, 200, "B")]).false_ejections == 1
 
 
 def test_a_health_of_its_own_is_kept_apart() -> None:
@@ -159,8 +175,8 @@ def test_a_health_of_its_own_is_kept_apart() -> None:
     rows = [(10.0 * i, "skip" if i % 2 else "ok") for i in range(1, 9)] + [(100.0, "ok")]
     money = [{"currency": "MXN" if what == "skip" or second == 100 else "USD"} for second, what in rows]
     mixed = story(*rows, fields=money)
-    assert lived(mixed, None, []).false_ejections == 4
-    found = lived(mixed, None, [], per=["currency"])
+    assert outage_costs(mixed, None, []).false_ejections == 4
+    found = outage_costs(mixed, None, [], per=["currency"])
     assert (found.false_ejections, found.false_ejection_min) == (1, pytest.approx((100 - 10) / 60))
     assert cost(mixed, down(5, 95), per=["currency"]).failback_s == pytest.approx(5)
     assert cost(mixed, down(5, 95)).failback_s == 0  # dollars look as if it were back
@@ -178,7 +194,7 @@ def two_logs() -> tuple[AttemptLog, AttemptLog]:
     here = log([*rows, again], [
         attempt("touched", 1, "A", 110, 30, "timeout"), attempt("again", 1, "B", 3_000, 1, "approved"),
         attempt("late", 1, "A", 150, 1, "declined"), attempt("late", 2, "A", 1_010, 30, "timeout"),
-        attempt("aside", 1, "B", 540, 1, "declined", skip_reason=OPEN, decision="failover"),
+        attempt("aside", 1, "B", 540, 1, "declined", skipped=A_OPEN, decision="failover"),
         attempt("unmet", 1, "B", 900, 1, "declined"), attempt("won", 1, "A", 1_050, 1, "approved"),
         attempt("warm", 1, "A", 120, 30, "timeout"),
     ])
@@ -190,7 +206,7 @@ def two_logs() -> tuple[AttemptLog, AttemptLog]:
 def test_every_payment_is_lost_to_the_outage_that_explains_it() -> None:
     here, there = two_logs()
     first, second, third = down(100, 200), down(500, 600, "B"), down(1_000, 1_100)
-    found = lived(here, there, [first, second, third])
+    found = outage_costs(here, there, [first, second, third])
     usd = {outage: one.lost_usd for outage, one in found.costs.items()}
     # first: `touched` lost, won again by the payment that follows it; `aside` was passed over at A, though in B's
     # outage it met B. third: `late` lost an attempt there, having only met the first; `won` owes it its approval.
@@ -201,10 +217,10 @@ def test_every_payment_is_lost_to_the_outage_that_explains_it() -> None:
 
 def test_one_that_met_no_outage_goes_to_the_one_it_was_passed_over_for() -> None:
     rows = [payment("p", 650)]
-    here = log(rows, [attempt("p", 1, "C", 650, 1, "declined", skip_reason=OPEN, decision="failover")])
+    here = log(rows, [attempt("p", 1, "C", 650, 1, "declined", skipped=A_OPEN, decision="failover")])
     there = log(rows, [attempt("p", 1, "A", 650, 1, "approved")])
     first, second = down(100, 200), down(500, 600, "B")
-    found = lived(here, there, [first, second]).costs
+    found = outage_costs(here, there, [first, second]).costs
     assert found[first].lost_payments == 1
     assert second not in found  # it neither lies in the measured part nor lost anything
 
@@ -212,7 +228,7 @@ def test_one_that_met_no_outage_goes_to_the_one_it_was_passed_over_for() -> None
 @pytest.mark.parametrize("seed", range(5))
 def test_what_the_outages_lost_adds_up(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    struck_by = sorted((down(start, start + rng.uniform(50, 800), *who) for start, who in zip(
+    hit_by = sorted((down(start, start + rng.uniform(50, 800), *who) for start, who in zip(
         rng.uniform(0, 5_000, 6), (("A",), ("B",), ("A", "B"), ("C",), ("A",), ("B",)), strict=True)),
         key=lambda outage: outage.start_us)
     logs = []
@@ -227,11 +243,11 @@ def test_what_the_outages_lost_adds_up(seed: int) -> None:
             for k in range(rng.integers(0, 4)):
                 outcome = str(rng.choice(["approved", "declined", "timeout", "unavailable"]))
                 sent.append(attempt(f"p{i:03d}", k + 1, str(rng.choice(["A", "B", "C"])), arrived + 40 * k, 20, outcome,
-                                    skip_reason=str(rng.choice(["A: x", "B: y; A: x", "x"])) if k == 2 else None))
+                                    skipped=PASSED[rng.integers(len(PASSED))] if k == 2 else None))
                 if outcome == "approved":
                     break
         logs.append(log(rows, sent))
-    costs = lived(logs[0], logs[1], struck_by).costs.values()
+    costs = outage_costs(logs[0], logs[1], hit_by).costs.values()
     figures = measure(logs[0], outages=outages(("A", "down", 0, 1)), fees={}, without_outages=logs[1]).figures
     assert abs(figures["lost_to_outages"]) > 1
     assert sum(one.lost_payments for one in costs) == figures["lost_to_outages"]
@@ -240,9 +256,9 @@ def test_what_the_outages_lost_adds_up(seed: int) -> None:
 
 def test_outages_with_kind_start_and_end_in_common_are_one() -> None:
     rows = [Outage("B", "down", 5.0, 9.0, 1.0), Outage("A", "down", 5.0, 9.0, 1.0), Outage("A", "slow", 1.0, 9.0, 0.0)]
-    found = struck(rows, {("A", "down", 5.0, 9.0), ("B", "down", 5.0, 9.0)})
-    assert found == [Struck(("A",), "slow", 1_000_000, 9_000_000, False),
-                     Struck(("A", "B"), "down", 5_000_000, 9_000_000, True)]
+    found = incidents(rows, {("A", "down", 5.0, 9.0), ("B", "down", 5.0, 9.0)})
+    assert found == [Incident(("A",), "slow", 1_000_000, 9_000_000, False),
+                     Incident(("A", "B"), "down", 5_000_000, 9_000_000, True)]
 
 
 # --- through the engine
@@ -257,18 +273,18 @@ def test_an_engines_log_is_read_as_by_hand() -> None:
     start, end = 2_000.0, 3_800.0
     outage = Outage("A", "down", ENGINE_START + start, ENGINE_START + end, loss=1.0)
 
-    def run(*struck_by: Outage) -> AttemptLog:
-        return simulate(trace_of(arrivals), model_of(["A", "B"]), breaker(), outages=struck_by).log
+    def run(*hit_by: Outage) -> AttemptLog:
+        return simulate(trace_of(arrivals), model_of(["A", "B"]), breaker(), outages=hit_by).log
 
-    found = lived(run(outage), run(), struck([outage]))
+    found = outage_costs(run(outage), run(), incidents([outage]))
     (one,) = found.costs.values()
     rows = run(outage).attempts.to_pylist()
     for row in rows:
         row["at"] = row["sent_at"].timestamp() - ENGINE_START
-    ill = [row for row in rows if row["processor"] == "A" and row["outcome"] == "timeout"]
-    opened = ill[4]["at"] + 30
+    lost = [row for row in rows if row["processor"] == "A" and row["outcome"] == "timeout"]
+    opened = lost[4]["at"] + 30
     assert one.detect_s == pytest.approx(min(a for a in arrivals if a > opened) - start, abs=1e-5)
-    assert one.drained == len(ill) > 5
+    assert one.drained == len(lost) > 5
     back = min(row["at"] for row in rows if row["processor"] == "A" and row["at"] > end and row["decision"] != "probe")
     assert one.failback_s == pytest.approx(back - end, abs=1e-5)
     assert 0 < one.failback_s < 60 + 30 + 60
@@ -304,7 +320,7 @@ def test_a_replication_tells_what_its_outages_cost(small: Small, tmp_path: Path)
 # --- summed up
 
 
-def table_of(values: dict[tuple[str, int, int], list[tuple[Struck, Cost]]]) -> Any:
+def table_of(values: dict[tuple[str, int, int], list[tuple[Incident, Cost]]]) -> Any:
     return costs_table(row for (policy, world, luck), costs in values.items()
                        for row in cost_rows(dict(costs), policy, world, luck))
 
@@ -365,8 +381,8 @@ def test_a_timeline_counts_attempts_and_losses_in_bins() -> None:
     rows = story(*[(10.0 * i, "lost" if 100 <= 10 * i < 150 else "skip" if 150 <= 10 * i < 500 else "ok")
                    for i in range(100)])
     outage = down(100, 500)
-    how = Lived({}, 0, 0.0, {"p012": 1, "p013": 1, "p014": -1, "p099": 1})
-    found = timeline(rows, "x", outage, how).to_pandas()
+    of_policy = OutageCosts({}, 0, 0.0, {"p012": 1, "p013": 1, "p014": -1, "p099": 1})
+    found = timeline(rows, "x", outage, of_policy).to_pandas()
     assert found["bin_s"].unique().tolist() == [10]
     assert len(found) == 10 + 40 + 20
     assert found["attempts"].tolist() == [1] * 70
@@ -377,7 +393,7 @@ def test_a_timeline_counts_attempts_and_losses_in_bins() -> None:
     assert all(share[i] == 0 for i in range(5, 40))
     lost = dict(zip(place, found["lost_payments"], strict=True))
     assert {i: n for i, n in lost.items() if n} == {2: 1, 3: 1, 4: -1}
-    assert timeline(log([], []), "x", outage, how).schema == TIMELINE
+    assert timeline(log([], []), "x", outage, of_policy).schema == TIMELINE
 
 
 # --- the page
@@ -395,7 +411,7 @@ def run_dir(folder: Path, costs: Any, timelines: Any = None, warnings: int = 0) 
     return folder
 
 
-def both_policies(*of: tuple[Struck, Cost]) -> Any:
+def both_policies(*of: tuple[Incident, Cost]) -> Any:
     better = [(outage, Cost(5, 2, 3, one.lost_payments - 3, 1.0)) for outage, one in of]
     return table_of({(policy, w, 0): list(of) if policy == "x" else better for policy in ("x", "y") for w in range(3)})
 
@@ -403,8 +419,8 @@ def both_policies(*of: tuple[Struck, Cost]) -> Any:
 def test_the_page_tells_what_outages_cost(tmp_path: Path) -> None:
     costs = both_policies((ONE, Cost(NAN, 40, NAN, 30, 3_000.0)), (OTHER, Cost(NAN, 4, NAN, 3, 300.0)))
     rows = story(*[(float(i), "lost" if i < 60 else "ok") for i in range(90)])
-    how = Lived({}, 0, 0.0, {"p005": 1})
-    lines = pa.concat_tables([timeline(rows, policy, ONE, how) for policy in ("x", "y")])
+    of_policy = OutageCosts({}, 0, 0.0, {"p005": 1})
+    lines = pa.concat_tables([timeline(rows, policy, ONE, of_policy) for policy in ("x", "y")])
     folder = run_dir(tmp_path / "run", costs, lines)
     text = html.unescape(page.render(folder).read_text())
     run = run_folder.read(folder)

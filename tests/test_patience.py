@@ -13,7 +13,7 @@ from routesim.reports.metrics.measure import measure
 from routesim.scenarios.document.loading import load_scenario, resolved
 from routesim.scenarios.running.replicate import Study, replicate
 from routesim.scenarios.running.suppositions import in_words, supposed
-from routesim.sim.customers import Customers, Patience
+from routesim.sim.customers import CUSTOMER_GONE, NO_STORED_CREDENTIAL, Customers, Patience
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, World
 from tests import logs
@@ -34,8 +34,8 @@ def gone(policy: InOrder, seed: int = 1, patience: Patience = PATIENCE, **column
     done = simulate(trace, declining(), policy, seed, outages=[], customers=Customers(patience))
     made = done.log.attempts["payment_id"].to_pandas().value_counts()
     short = set(made.index[made < policy.attempts])
-    assert done.refusals["customer_gone"] == len(short)
-    assert set(done.refusals) <= {"customer_gone"}
+    assert done.refusals[CUSTOMER_GONE] == len(short)
+    assert set(done.refusals) <= {CUSTOMER_GONE}
     return short
 
 
@@ -74,7 +74,7 @@ def test_a_delayed_retry_needs_a_card_on_file(initiator: str, on_file: bool | No
     for customers, each in ((Customers(needs_credential=True), made), (None, 3)):
         done = simulate(trace, declining(), InOrder(("A",), 3, delay_s), customers=customers)
         assert done.log.attempts.num_rows == 3 * each
-        assert dict(done.refusals) == ({} if each == 3 else {"no_stored_credential": 3})
+        assert dict(done.refusals) == ({} if each == 3 else {NO_STORED_CREDENTIAL: 3})
         figures = measure(done.log, outages=logs.outages(), fees={}, refusals=done.refusals).figures
         delayed = initiator != "MIT" and delay_s >= 900 and each == 3
         assert figures["delayed_retries"] == (6 if delayed else 0)
@@ -88,7 +88,7 @@ def test_retries_behind_a_delay_are_counted_and_customers_gone_are_no_breach() -
          logs.attempt("p1", 3, "A", 905, 1, "declined"), logs.attempt("p1", 4, "A", 910, 1, "approved"),
          logs.attempt("p2", 1, "A", 1, 1, "declined"), logs.attempt("p2", 2, "A", 9_000, 1, "approved"),
          logs.attempt("p3", 1, "A", 9_000, 1, "declined"), logs.attempt("p3", 2, "A", 9_003, 1, "declined")])
-    refusals = {"customer_gone": 4, "no_stored_credential": 2}
+    refusals = {CUSTOMER_GONE: 4, NO_STORED_CREDENTIAL: 2}
     found = measure(of, outages=logs.outages(), fees={}, refusals=refusals).figures
     assert found["delayed_retries"] == 3  # p1's third and fourth, and p3's second: its first is late, but no retry
     assert found["customers_gone"] == 4

@@ -8,10 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from routesim.policies.failover.circuit_breaker import BreakerFailover, CircuitBreaker
-from routesim.policies.vocabulary import Choice, Outcome, Policy, Send
+from routesim.policies.vocabulary import Choice, Outcome, Policy, Send, Skip, SkipReason
 from tests.policy_world import ARRIVED_AT, Luck, answer, names, payment, policy, view
 
 NOW = ARRIVED_AT
+A_OPEN = (Skip("A", SkipReason.CIRCUIT_OPEN),)
 
 
 def breaker(**parameters: Any) -> Policy:
@@ -35,7 +36,7 @@ def test_five_timeouts_in_a_row_open_it_and_four_do_not() -> None:
     assert names(ask(router, NOW)) == ["A", "B"]
     hear(router, "A", "timeout")
     sent = ask(router, NOW)
-    assert (names(sent), sent.decision, sent.skip_reason) == (["B"], "failover", "A: circuit_open")
+    assert (names(sent), sent.decision, sent.skipped) == (["B"], "failover", A_OPEN)
 
 
 @pytest.mark.parametrize("outcome", ["approved", "declined", "unavailable"])
@@ -59,7 +60,7 @@ def test_one_probe_at_a_time_after_its_rest() -> None:
     hear(router, "A", *["timeout"] * 5)
     assert ask(router, NOW + 59.9).decision == "failover"
     probe = ask(router, NOW + 60, of="probe")
-    assert (names(probe), probe.decision, probe.skip_reason) == (["A", "B"], "probe", None)
+    assert (names(probe), probe.decision, probe.skipped) == (["A", "B"], "probe", ())
     assert ask(router, NOW + 60.1).decision == "failover"
     hear(router, "A", "declined", at=NOW + 62, of="probe")
     assert ask(router, NOW + 62).decision == "rank"
@@ -101,7 +102,7 @@ def test_when_all_are_open_the_first_of_what_remains_is_tried() -> None:
     hear(router, "A", *["timeout"] * 5)
     hear(router, "B", *["timeout"] * 5)
     sent = ask(router, NOW)
-    assert (names(sent), sent.decision, sent.skip_reason) == (["A", "B"], "rank", None)
+    assert (names(sent), sent.decision, sent.skipped) == (["A", "B"], "rank", ())
     about = payment(payment_id="new")
     again = router.decide(view(about, answer(1, "A", NOW + 30, "timeout")), Luck())
     assert isinstance(again, Send)
@@ -113,10 +114,11 @@ def test_all_that_stand_before_the_chosen_one_are_told() -> None:
     for processor in ("A", "B", "D"):
         hear(router, processor, *["timeout"] * 5)
     sent = ask(router, NOW)
-    assert (names(sent), sent.decision, sent.skip_reason) == (["C"], "failover", "A: circuit_open; B: circuit_open")
+    both = (*A_OPEN, Skip("B", SkipReason.CIRCUIT_OPEN))
+    assert (names(sent), sent.decision, sent.skipped) == (["C"], "failover", both)
     ask(router, NOW + 60, of="probe of A")
     probe = ask(router, NOW + 60, of="probe of B")
-    assert (names(probe), probe.decision, probe.skip_reason) == (["B", "C"], "probe", "A: circuit_open")
+    assert (names(probe), probe.decision, probe.skipped) == (["B", "C"], "probe", A_OPEN)
 
 
 def test_a_processor_that_was_passed_over_counts_as_not_tried() -> None:
@@ -130,7 +132,7 @@ def test_a_healthy_first_choice_is_not_a_probe_of_a_later_one() -> None:
     router = breaker()
     hear(router, "B", *["timeout"] * 5)
     sent = ask(router, NOW + 60)
-    assert (names(sent), sent.decision, sent.skip_reason) == (["A"], "rank", None)
+    assert (names(sent), sent.decision, sent.skipped) == (["A"], "rank", ())
 
 
 def test_scope_may_hold_payment_fields() -> None:

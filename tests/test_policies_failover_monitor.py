@@ -14,7 +14,7 @@ from scipy.linalg import expm
 
 from routesim.policies.failover.health_filter import DOWN_LOSS, KINDS, SILENT, Beliefs, Health, State, Usual
 from routesim.policies.failover.health_monitor import HealthMonitor, HealthMonitorFailover
-from routesim.policies.vocabulary import Answer, Choice, Outcome
+from routesim.policies.vocabulary import Answer, Choice, Outcome, Skip, SkipReason
 from routesim.sim.draws import generator
 from tests.policy_world import ARRIVED_AT, Luck, payment, view
 
@@ -103,8 +103,9 @@ def world(name: str, n: int, gap_s: float, regular: bool = False, median_s: floa
 
 
 def live(part: HealthMonitorFailover, of: World, lost_from: float = float("inf"), loss: float = 1.0,
-         slower: float = 1.0, timeouts: float = TIMEOUTS) -> Iterator[tuple[float, str, str | None]]:
-    """Send everything through ``part``: (when, where, reason) of each payment. A loses ``loss`` from that moment on."""
+         slower: float = 1.0, timeouts: float = TIMEOUTS) -> Iterator[tuple[float, str, tuple[Skip, ...]]]:
+    """Send everything through ``part``: (when, where, what it passed over) of each payment. A loses ``loss`` from
+    ``lost_from`` on."""
     flying: list[tuple[float, int, Answer]] = []
     payments = [payment(payment_id=f"p{i}") for i in range(len(of.at))]
     for i, (now, latency_s, luck) in enumerate(zip(*of, strict=True)):
@@ -113,14 +114,14 @@ def live(part: HealthMonitorFailover, of: World, lost_from: float = float("inf")
             part.observe(payments[which], answer)
         admission = part.admit(view(payments[i], now=now), Luck(i), RANK)
         where = admission.ranked[0].processor
-        ill = where == "A" and now >= lost_from
-        lost = timeouts + (loss if ill else 0.0)
-        latency_s *= slower if ill else 1.0
+        hit = where == "A" and now >= lost_from
+        lost = timeouts + (loss if hit else 0.0)
+        latency_s *= slower if hit else 1.0
         outcome: Outcome = "timeout" if luck < lost or latency_s > 30.0 else \
             "unavailable" if luck > 1 - UNAVAILABLE else "approved"
         until = now + (30.0 if outcome == "timeout" else latency_s)
         heappush(flying, (until, i, Answer(1, where, now, until, outcome, None, None)))
-        yield now, where, admission.skip_reason
+        yield now, where, admission.skipped
 
 
 def monitor(**parameters: Any) -> HealthMonitorFailover:
@@ -196,7 +197,7 @@ def test_slowness_is_left_alone_unless_it_is_asked_for() -> None:
     assert all(where == "A" for _, where, _ in live(monitor(), of, begins, loss=0.0, slower=4.0))
     went = [(now, why) for now, where, why in live(monitor(divert_slow=True), of, begins, loss=0.0, slower=4.0)
             if where == "B"]
-    assert went[0][1] == "A: slow"
+    assert went[0][1] == (Skip("A", SkipReason.SLOW),)
     assert begins < went[0][0] < begins + 60
 
 
@@ -211,7 +212,8 @@ def test_what_comes_late_from_before_the_end_does_not_count_against_what_came_si
     for i, about in enumerate(lost):
         part.admit(view(about, now=now + i), Luck(i), RANK[:1])  # alone in its rank, so it is tried whatever is known
     kept = part.admit(view(payment(payment_id="x"), now=now + 12), Luck("x", **{"probe A 0": 0.99}), RANK)
-    assert (list(kept.ranked), kept.skip_reason, kept.decision) == ([Choice("B")], "A: down", "failover")
+    assert (list(kept.ranked), kept.decision) == ([Choice("B")], "failover")
+    assert kept.skipped == (Skip("A", SkipReason.DOWN),)
     for i in range(4):
         about = payment(payment_id=f"g{i}")
         part.admit(view(about, now=now + 13 + i), Luck(i), RANK[:1])

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from routesim.policies.catalog import PARTS, describe_part
 from routesim.policies.parts import Failover
-from routesim.policies.vocabulary import Answer, Choice, Outcome
+from routesim.policies.vocabulary import Answer, Choice, Outcome, Skip, SkipReason
 from tests.policy_world import ARRIVED_AT, Luck, payment, view
 
 NOW = ARRIVED_AT  # a multiple of 10 s, so a sweep of the outlier ejection falls on it
@@ -34,11 +34,11 @@ class Router:
             self.part.observe(payment(payment_id=of, **fields), answer)
 
     def ask(self, at: float, of: str = "new", rank: Any = RANK, luck: Luck | None = None, **fields: Any) -> tuple[
-            str, str | None, str | None]:
-        """The first choice, the decision and the reason."""
+            str, str | None, tuple[Skip, ...]]:
+        """The first choice, the decision, and what was passed over."""
         about = view(payment(payment_id=of, **fields), now=at)
         admission = self.part.admit(about, luck or Luck(of), rank)
-        return admission.ranked[0].processor, admission.decision, admission.skip_reason
+        return admission.ranked[0].processor, admission.decision, admission.skipped
 
     def order(self, at: float, rank: Any = RANK) -> list[str]:
         return [c.processor for c in self.part.admit(view(payment(), now=at), Luck(), rank).ranked]
@@ -50,9 +50,9 @@ class Router:
 def test_the_window_decides_from_its_minimum_on() -> None:
     router = Router("window_breaker", window=10, minimum_calls=6)
     router.hear("A", *["timeout"] * 5)
-    assert router.ask(NOW) == ("A", None, None)
+    assert router.ask(NOW) == ("A", None, ())
     router.hear("A", "approved")
-    assert router.ask(NOW) == ("B", "failover", "A: circuit_open")
+    assert router.ask(NOW) == ("B", "failover", (Skip("A", SkipReason.CIRCUIT_OPEN),))
 
 
 def test_half_the_calls_open_it_and_fewer_do_not() -> None:
@@ -88,7 +88,7 @@ def test_half_open_lets_its_calls_through_and_closes_or_opens_by_their_share() -
     for i in range(4):
         assert router.ask(NOW + 125, of=f"u{i}")[1] == "probe"
         router.hear("A", "timeout" if i == 0 else "declined", at=NOW + 126, of=f"u{i}")
-    assert router.ask(NOW + 126) == ("A", None, None)
+    assert router.ask(NOW + 126) == ("A", None, ())
     router.hear("A", *["timeout"] * 3, at=NOW + 127)
     assert router.ask(NOW + 127)[0] == "A"  # the window begins empty
 
@@ -124,9 +124,9 @@ def test_five_failures_in_a_row_eject_at_once_and_a_sweep_takes_it_back() -> Non
     router.hear("A", *["unavailable"] * 4, "approved", *["timeout"] * 4, at=NOW + 3)
     assert router.ask(NOW + 3)[0] == "A"
     router.hear("A", "timeout", at=NOW + 3)
-    assert router.ask(NOW + 3) == ("B", "failover", "A: ejected")
+    assert router.ask(NOW + 3) == ("B", "failover", (Skip("A", SkipReason.EJECTED),))
     assert router.ask(NOW + 39.9)[0] == "B"  # its 30 s are over at 33, the next sweep is at 40
-    assert router.ask(NOW + 40) == ("A", None, None)
+    assert router.ask(NOW + 40) == ("A", None, ())
 
 
 def test_each_ejection_is_longer_up_to_the_longest_and_good_health_shortens_them() -> None:
@@ -186,7 +186,7 @@ def test_the_bucket_fills_leaks_and_stays_full_no_longer() -> None:
     router.hear("A", *["timeout"] * 4, "approved", "approved")
     assert router.ask(NOW)[0] == "A"
     router.hear("A", *["timeout"] * 7)  # it holds five
-    assert router.ask(NOW) == ("B", "failover", "A: bucket_full")
+    assert router.ask(NOW) == ("B", "failover", (Skip("A", SkipReason.BUCKET_FULL),))
     assert router.order(NOW + 59.9) == ["B", "C", "A"]
     assert router.order(NOW + 60) == ["A", "B", "C"]
     router.hear("A", "timeout", at=NOW + 61)
@@ -219,7 +219,7 @@ def test_the_score_falls_by_a_twentieth(threshold: float, failures: int) -> None
     router.hear("A", *["declined"] * (failures - 1))
     assert router.order(NOW) == ["A", "B", "C"]
     router.hear("A", "timeout")
-    assert router.ask(NOW) == ("B", "failover", "A: score_low")
+    assert router.ask(NOW) == ("B", "failover", (Skip("A", SkipReason.SCORE_LOW),))
     assert router.order(NOW) == ["B", "C", "A"]
     router.hear("A", "approved")  # x 0.95 x 1.0526 is just below 1, so one approval undoes one failure...
     router.hear("A", "refused")  # ...and what no processor answered does nothing
@@ -242,7 +242,7 @@ def test_a_rank_with_scores_is_sorted_by_them_anew() -> None:
     assert router.order(NOW, close) == ["B", "A", "C"]
     far = (Choice("A", score=0.9), Choice("B", score=0.05), Choice("C", score=0.04))
     assert router.order(NOW, far) == ["A", "B", "C"]
-    assert router.ask(NOW, rank=far) == ("A", None, None)
+    assert router.ask(NOW, rank=far) == ("A", None, ())
 
 
 # --- random sampling
@@ -265,12 +265,12 @@ def test_three_successes_in_a_row_fail_back() -> None:
     router = Router("random_sampling")
     router.hear("A", *["timeout"] * 5)
     for i, outcome in enumerate(("approved", "declined", "timeout", "approved", "declined")):
-        assert router.ask(NOW + i, of=f"p{i}", luck=PROBE) == ("A", "probe", None)
+        assert router.ask(NOW + i, of=f"p{i}", luck=PROBE) == ("A", "probe", ())
         router.hear("A", outcome, at=NOW + i, of=f"p{i}")  # type: ignore[arg-type]
     router.hear("A", "approved", "approved", "approved")  # no probes: sent before
     assert router.ask(NOW + 9, luck=PROBE)[1] == "probe"
     router.hear("A", "declined", at=NOW + 10, of="new")
-    assert router.ask(NOW + 10, luck=PROBE) == ("A", None, None)
+    assert router.ask(NOW + 10, luck=PROBE) == ("A", None, ())
 
 
 def test_a_ramp_doubles_the_share_and_a_failure_sets_it_back() -> None:
@@ -290,7 +290,7 @@ def test_a_ramp_doubles_the_share_and_a_failure_sets_it_back() -> None:
         router.hear("A", "approved", of="new")
         assert share_is(share)
     router.hear("A", "approved", of="new")
-    assert router.ask(NOW) == ("A", None, None)
+    assert router.ask(NOW) == ("A", None, ())
 
 
 def test_a_share_of_failures_takes_it_down_as_well() -> None:
@@ -298,7 +298,7 @@ def test_a_share_of_failures_takes_it_down_as_well() -> None:
     router.hear("A", "timeout", *["approved"] * 7, "timeout")
     assert router.ask(NOW)[0] == "A"
     router.hear("A", "unavailable")
-    assert router.ask(NOW, luck=Luck(**{"sample A 0": 0.5})) == ("B", "failover", "A: down")
+    assert router.ask(NOW, luck=Luck(**{"sample A 0": 0.5})) == ("B", "failover", (Skip("A", SkipReason.DOWN),))
 
 
 # --- what all must keep
@@ -353,11 +353,11 @@ def test_never_empty_order_kept_and_keys_apart(part: str, events: Any) -> None:
             assert set(went) == set(place)  # they only reorder
         else:
             assert went == sorted(went, key=place.__getitem__)
-        passed = "" if admission.skip_reason is None else admission.skip_reason
-        assert [each.split(": ")[0] for each in passed.split("; ") if each] == list("ABC")[: place[went[0]]]
-        assert (admission.decision in ("failover", "probe")) == (bool(passed) or admission.decision == "probe")
+        assert [skip.processor for skip in admission.skipped] == list("ABC")[: place[went[0]]]
+        assert all(skip.reason in SkipReason for skip in admission.skipped)
+        assert (admission.decision == "failover") <= bool(admission.skipped) <= (admission.decision is not None)
         # another currency has seen nothing of all this
-        assert router.ask(now, of=f"q{number}", currency="USD") == ("A", None, None)
+        assert router.ask(now, of=f"q{number}", currency="USD") == ("A", None, ())
         router.hear("A", "approved", at=now, of=f"q{number}", currency="USD")
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from routesim.policies.composed import NO_RETRY
 from routesim.policies.logged import Logged, LoggedParameters, LoggedTables
-from routesim.policies.vocabulary import Send, Stop, Wait
+from routesim.policies.vocabulary import Send, Wait
 from tests.policy_world import ARRIVED_AT, Luck, answer, chain, names, payment, view
 
 TABLES = LoggedTables.model_validate({
@@ -104,7 +105,7 @@ def test_no_chain_is_longer_than_historys() -> None:
 
 def test_what_history_never_retried_is_not_retried() -> None:
     after_61 = answer(1, "A", ARRIVED_AT + 1, code="61")
-    assert Logged(TABLES).decide(view(payment(), after_61), Luck()) == Stop("no retry")
+    assert Logged(TABLES).decide(view(payment(), after_61), Luck()) == NO_RETRY
 
 
 def test_an_absent_code_is_a_value_of_its_own() -> None:

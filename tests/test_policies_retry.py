@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from routesim.policies.composed import NO_RETRY, RANK_SPENT
 from routesim.policies.retry.rules import RetryRule
-from routesim.policies.vocabulary import Send, Stop, Wait
+from routesim.policies.vocabulary import Send, Wait
 from tests.policy_world import ARRIVED_AT, Luck, answer, chain, names, payment, policy, view
 
 ROUTE = [{"to": ["A", "B", "C"]}]
@@ -37,7 +38,7 @@ def test_merchant_at_a_rank_of_one_goes_round_it() -> None:
 
 def test_a_spent_rank_stops_at_once() -> None:
     router = policy(route=[{"to": "A"}], retry=RETRY)
-    assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == Stop("rank spent")
+    assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == RANK_SPENT
 
 
 def test_an_approval_ends_it() -> None:
@@ -70,13 +71,13 @@ def test_after(after: Any, outcome: Any, code: str | None, kind: Any, again: boo
     router = policy(route=ROUTE, retry=[{"after": after}])
     action = router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1, outcome, code, kind)), Luck())
     assert isinstance(action, Send) is again
-    assert again or action == Stop("no retry")
+    assert again or action == NO_RETRY
 
 
 def test_the_first_rule_that_matches_decides_even_when_it_is_spent() -> None:
     rules = [{"after": ["51"], "max_attempts": 1}, {"after": "soft", "max_attempts": 3}]
     router = policy(route=ROUTE, retry=rules)
-    assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == Stop("no retry")
+    assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == NO_RETRY
 
 
 def test_delays_by_attempt_and_the_last_goes_on() -> None:

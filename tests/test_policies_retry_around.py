@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from routesim.policies.catalog import build
+from routesim.policies.composed import NO_RETRY, RANK_SPENT
 from routesim.policies.listing import listing
-from routesim.policies.vocabulary import Answer, Outcome, Payment, Policy, Send, Stop, Wait
+from routesim.policies.vocabulary import Answer, Outcome, Payment, Policy, Send, Wait
 from tests.policy_world import ARRIVED_AT, AnyDescription, Luck, answer, chain, names, payment, policy, view
 from tests.worlds import model_of, poisson_arrivals, simulate, trace_of
 
@@ -70,13 +71,13 @@ def test_a_delayed_retry_is_charged_when_it_is_sent() -> None:
         assert isinstance(router.decide(view(each, failed), Luck()), Wait)
     later = ARRIVED_AT + 1 + 2 * HOUR
     assert isinstance(router.decide(view(one, failed, now=later, waited=True), Luck()), Send)
-    assert router.decide(view(other, failed, now=later, waited=True), Luck()) == Stop("no retry")
+    assert router.decide(view(other, failed, now=later, waited=True), Luck()) == NO_RETRY
 
 
 def test_a_spent_rank_costs_no_budget() -> None:
     router = policy(route=[{"to": "A"}], retry={"budget": {"of": NOW, "minimum": 1, "share": 0.0, "reserved": 0}})
     for _ in range(3):
-        assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == Stop("rank spent")
+        assert router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 1)), Luck()) == RANK_SPENT
 
 
 def test_a_storm_is_bounded_through_the_engine() -> None:
@@ -123,7 +124,7 @@ def test_retries_that_are_rarely_approved_are_slowed_and_then_stopped() -> None:
     hear(router, "B", 20, 2, "declined")
     assert router.decide(seen, Luck()) == Wait(ARRIVED_AT + HOUR)
     hear(router, "B", 80, 2, "declined")
-    assert router.decide(seen, Luck()) == Stop("no retry")
+    assert router.decide(seen, Luck()) == NO_RETRY
 
 
 def test_too_many_retries_are_slowed_and_then_stopped() -> None:
@@ -135,7 +136,7 @@ def test_too_many_retries_are_slowed_and_then_stopped() -> None:
     hear(router, "B", 10, 2, "approved")
     assert isinstance(router.decide(seen, Luck()), Wait)
     hear(router, "B", 31, 2, "approved")
-    assert router.decide(seen, Luck()) == Stop("no retry")
+    assert router.decide(seen, Luck()) == NO_RETRY
 
 
 def test_a_stopped_processor_is_passed_over_for_another() -> None:
@@ -217,7 +218,7 @@ def test_nothing_is_slowed_beyond_what_the_inner_part_allows(inner: Any, initiat
 
 def test_a_payment_whose_only_retry_would_be_slowed_too_far_is_given_up() -> None:
     router = slowed([{"delay": "3s", "within": "1m", "next": "same"}])
-    assert router.decide(view(payment(), answer(1, "B", ARRIVED_AT + 1)), Luck()) == Stop("no retry")
+    assert router.decide(view(payment(), answer(1, "B", ARRIVED_AT + 1)), Luck()) == NO_RETRY
     unbounded = slowed([{"delay": "3s", "next": "same"}])
     assert unbounded.decide(view(payment(), answer(1, "B", ARRIVED_AT + 1)), Luck()) == Wait(ARRIVED_AT + 1 + HOUR)
 
@@ -228,7 +229,7 @@ def test_the_past_fades() -> None:
     hear(router, "B", 100, 1, "approved")
     hear(router, "B", 60, 2, "declined")
     stopped = view(payment(), answer(1, "A", ARRIVED_AT + 9 * HOUR))
-    assert router.decide(stopped, Luck()) == Stop("no retry")
+    assert router.decide(stopped, Luck()) == NO_RETRY
     assert isinstance(router.decide(view(payment(), answer(1, "A", ARRIVED_AT + 12 * HOUR)), Luck()), Send)
 
 

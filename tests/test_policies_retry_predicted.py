@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from routesim.policies.catalog import build
+from routesim.policies.composed import NO_RETRY
 from routesim.policies.retry.predicted import Predicted
-from routesim.policies.vocabulary import Answer, Fee, Payment, Policy, Send, Stop, Terms, Wait
+from routesim.policies.vocabulary import Answer, Fee, Payment, Policy, Send, Terms, Wait
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import World
 from routesim.sim.predictor import ModelForesight
@@ -106,10 +107,10 @@ def test_nothing_is_sent_that_costs_more_than_it_brings() -> None:
     table = Table(A=[(0, 0.01)], B=[(0, 0.02)])
     seen = view(payment(amount_usd=10.0), FAILED)
     assert names(router(table).decide(seen, Luck())) == ["B", "A"]
-    assert router(table, attempt_usd=0.25).decide(seen, Luck()) == Stop("no retry")  # 0.02 x 10 USD brings 0.20
+    assert router(table, attempt_usd=0.25).decide(seen, Luck()) == NO_RETRY  # 0.02 x 10 USD brings 0.20
     assert names(router(table, attempt_usd=0.25, worth_usd=50.0).decide(seen, Luck())) == ["B", "A"]
-    assert router(table, attempt_usd=0.25, worth_usd=50.0, margin=1.0, after=["05"]).decide(seen, Luck()) == Stop(
-        "no retry")
+    assert router(table, attempt_usd=0.25, worth_usd=50.0, margin=1.0, after=["05"]).decide(seen, Luck()) == \
+        NO_RETRY
 
 
 def test_fees_are_counted() -> None:
@@ -130,10 +131,10 @@ def test_any_processor_that_takes_the_payment() -> None:
 def test_attempts_are_counted_and_only_the_named_failures_followed() -> None:
     table = Table(A=[(0, 0.5)], B=[(0, 0.5)])
     second = answer(2, "B", ARRIVED_AT + 2)
-    assert router(table, max_attempts=2).decide(view(payment(), FAILED, second), Luck()) == Stop("no retry")
+    assert router(table, max_attempts=2).decide(view(payment(), FAILED, second), Luck()) == NO_RETRY
     hard = answer(1, "A", ARRIVED_AT + 1, code="14", kind="hard")
-    assert router(table).decide(view(payment(), hard), Luck()) == Stop("no retry")
-    assert router(table, when={"bank": "other"}).decide(view(payment(), FAILED), Luck()) == Stop("no retry")
+    assert router(table).decide(view(payment(), hard), Luck()) == NO_RETRY
+    assert router(table, when={"bank": "other"}).decide(view(payment(), FAILED), Luck()) == NO_RETRY
     rules = [{"after": "soft", "max_attempts": 2, "delay": "3s", "next": "same"}]
     asked = router(table, when={"bank": "other"}, **{"else": rules})
     assert asked.decide(view(payment(), FAILED), Luck()) == Wait(ARRIVED_AT + 4)

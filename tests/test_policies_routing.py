@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from routesim.policies.composed import NO_ROUTE
 from routesim.policies.route.rules import RouteRule
-from routesim.policies.vocabulary import Fee, Send, Stop, Terms
+from routesim.policies.vocabulary import Fee, Send, Terms
 from tests.policy_world import Luck, chain, names, payment, policy, view
 
 LEGACY = [
@@ -32,7 +33,7 @@ def test_first_match_wins() -> None:
 
 def test_no_rule_matches() -> None:
     action = policy(route=LEGACY[:1]).decide(view(payment()), Luck())
-    assert action == Stop("no route")
+    assert action == NO_ROUTE
 
 
 @pytest.mark.parametrize(

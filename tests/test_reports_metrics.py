@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routesim.policies.vocabulary import Fee
+from routesim.policies.vocabulary import UNSUPPORTED_PROCESSOR, Fee, Refusal
 from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.metrics.columns import Columns
 from routesim.reports.metrics.measure import measure
@@ -230,7 +230,8 @@ def test_lost_to_outages_is_what_the_same_draws_approve_without_them() -> None:
 
 
 def test_refusals_are_added_up() -> None:
-    assert figures(four_payments(), refusals={"reattempt": 3, "unsupported": 2})["rule_breaches"] == 5
+    refusals = {UNSUPPORTED_PROCESSOR: 3, Refusal("a network's rule"): 2, Refusal("gone", breaks_rule=False): 7}
+    assert figures(four_payments(), refusals=refusals)["rule_breaches"] == 5
 
 
 def test_columns_made_once_give_the_same_figures() -> None:

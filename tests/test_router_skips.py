@@ -20,7 +20,7 @@ from routesim.calibration.history.router_skips import (
     skip_times,
 )
 from routesim.calibration.outages.find import Found, find_outages
-from routesim.policies.failover.circuit_breaker import CIRCUIT_OPEN
+from routesim.policies.vocabulary import SkipReason
 from routesim.sim.log import AttemptLog
 from routesim.sim.outages import Outage
 from routesim.sim.trace import seconds
@@ -166,7 +166,8 @@ def test_the_router_s_rest() -> None:
 
 def test_words_that_mean_unhealthy() -> None:
     words = load_profile("payment_ml").spec.values.unhealthy
-    for reason in (CIRCUIT_OPEN, "Circuit Open", "PSP_DOWN", "MIT: unhealthy (5 timeouts)", "not-responding"):
+    for reason in (SkipReason.CIRCUIT_OPEN, SkipReason.DOWN, SkipReason.EJECTED, "Circuit Open", "PSP_DOWN",
+                   "MIT: unhealthy (5 timeouts)", "not-responding"):
         assert means_unhealthy(reason, words), reason
     for reason in ("currency not supported", "downgraded", "amount over limit", "cost", "", "open"):
         assert not means_unhealthy(reason, words), reason

@@ -237,8 +237,10 @@ class _History:
             SELECT a.*, place.payment_row FROM attempts_1 a JOIN place USING (payment_id)""")
         attempts = self._conform("""
             WITH told AS (
-                SELECT payment_id, number, STRING_AGG(why, '; ' ORDER BY why) AS skip_reason FROM (
-                    SELECT s.payment_id, MIN(a.number) AS number, CONCAT_WS(': ', s.processor, s.reason) AS why
+                SELECT payment_id, number,
+                    LIST({'processor': processor, 'reason': reason} ORDER BY processor, reason) AS skipped
+                FROM (
+                    SELECT s.payment_id, MIN(a.number) AS number, s.processor, s.reason
                     FROM skips_0 s JOIN window_attempts a
                         ON a.payment_id = s.payment_id AND (s.skipped_at IS NULL OR a.answered_at >= s.skipped_at)
                     WHERE s.reason IS NOT NULL GROUP BY s.payment_id, s.processor, s.reason, s.skipped_at)
@@ -247,7 +249,7 @@ class _History:
             SELECT a.* REPLACE (
                     COALESCE(a.message_initiator, NULLIF(a.initiator_told, 'unknown')) AS message_initiator),
                 a.number AS attempt_number_told, CASE a.number WHEN 1 THEN 'rank' ELSE 'retry' END AS decision,
-                NULL AS propensity, told.skip_reason,
+                NULL AS propensity, told.skipped,
                 NULL AS late_approval, NULL AS network_rule, NULL AS network_fee_usd
             FROM window_attempts a LEFT JOIN told ON told.payment_id = a.payment_id AND told.number = a.number
             ORDER BY a.answered_at, a.payment_id, a.number""", ATTEMPTS, {"attempt_number": "attempt_number_told"})

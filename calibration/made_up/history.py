@@ -75,7 +75,8 @@ def make_history(out: Path, days: int = 28, per_day: float = 2600, seed: int = 1
     truth = {"seed": seed, "days": days, "per_day": per_day, "start": _iso(begin_s), "end": _iso(end_s),
              "world": model.name, "policy": "legacy" if policy_factory is None else type(policy).__name__,
              "dirt": dict(DIRT) if dirty else {}, "outages": len(outages),
-             "refused": dict(sorted(simulated.refusals.items())), "observed": _observed(cut)}
+             "refused": {refusal.name: n for refusal, n in sorted(simulated.refusals.items())},
+             "unfinished": simulated.unfinished, "observed": _observed(cut)}
     with _replacing_folder(out) as folder:
         for view, table in (soil(views, seed) if dirty else views).items():
             pq.write_table(table, folder / f"{view}.parquet", compression="zstd")

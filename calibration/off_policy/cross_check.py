@@ -19,10 +19,11 @@ from scipy import stats
 from routesim.calibration.off_policy import estimators as off_policy
 from routesim.calibration.off_policy.cross_fit import Nuisances, contexts, cross_fit, folds
 from routesim.calibration.off_policy.estimators import Decisions, Estimate, Overlap, clustered_error
-from routesim.policies.vocabulary import Payment, Policy, Send, Terms, View, Wait
+from routesim.policies.vocabulary import Choice, Draw, Payment, Policy, Send, Terms, View, Wait, refusal_of
 from routesim.reports.statistics.intervals import tidy
 from routesim.sim.arrays import Bools, Floats, Ints
-from routesim.sim.draws import Luck, key, uniform, uniforms
+from routesim.sim.draws import Luck, key, uniforms
+from routesim.sim.flow import PolicyDraw
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import CHUNK, Trace
 
@@ -51,7 +52,7 @@ def cross_check(trace: Trace, log: AttemptLog, factories: Mapping[str, Callable[
     """The estimates of every policy but the baseline: the ``off_policy`` entry of summary.json but for its verdicts.
 
     ``trace`` and ``log`` are the payments and attempts as history holds them, with ``warm_up`` marked; ``factories``
-    makes a fresh policy of each name, ``terms`` are the processors' terms as the policies are told them.
+    makes a fresh policy of each name, ``terms`` are the processors' terms as the policies see them.
     ``provenance`` is the model's; ``assumed`` says whether the scenario's world differs from the one whose outcomes
     are logged, ``observed_outages`` whether it takes its outages from them. Empty where there is no policy to judge, or
     too few first attempts to judge by.
@@ -66,8 +67,8 @@ def cross_check(trace: Trace, log: AttemptLog, factories: Mapping[str, Callable[
     hour = np.floor(trace.arrived_at[rows] / _HOUR_S).astype(np.int64)
     choices = {name: first_choices(make(), trace, rows, terms, names, seed) for name, make in factories.items()}
     base = choices[baseline]
-    found = {name: _compare(chosen, base, action, reward, nuisances, hour)
-             for name, chosen in choices.items() if name != baseline}
+    estimates = {name: _compare(chosen, base, action, reward, nuisances, hour)
+                 for name, chosen in choices.items() if name != baseline}
     return {
         "payments": len(rows),
         "choice_fields": list(nuisances.choice_fields),
@@ -75,7 +76,7 @@ def cross_check(trace: Trace, log: AttemptLog, factories: Mapping[str, Callable[
         "assumed": assumed,
         "observed_outages": observed_outages,
         "seen_by_model": _seen(provenance, trace.arrived_at[rows]),
-        "policies": found,
+        "policies": estimates,
     }
 
 
@@ -95,21 +96,11 @@ def _logged(trace: Trace, log: AttemptLog) -> tuple[Ints, Ints, Floats, list[str
     return rows, went[rows], won[rows], processor.dictionary.to_pylist()
 
 
-class _Draw:
-    """The policy's luck on one payment, as the engine of world 0 and luck 0 gives it."""
-
-    def __init__(self, who: int, luck: Luck) -> None:
-        self._who, self._luck = who, luck
-
-    def uniform(self, name: str) -> float:
-        return uniform(self._who, self._luck.purpose("policy", name))
-
-
 def first_choices(policy: Policy, trace: Trace, rows: Ints, terms: Mapping[str, Terms], names: Sequence[str],
                   seed: int) -> FirstChoices:
     """What ``policy`` does first with the payments ``rows`` of a trace, every processor being healthy for all it knows.
 
-    A policy that randomises is taken at the propensities that it tells, where they add up; else at what it drew. It
+    A policy that randomises is taken at the propensities that it gives, where they add up; else at what it drew. It
     follows history where its choice is history's and would have been another had history's been another.
     """
     luck = Luck(seed)
@@ -117,11 +108,12 @@ def first_choices(policy: Policy, trace: Trace, rows: Ints, terms: Mapping[str, 
     place = {name: number for number, name in enumerate(names)}
     for number, row in enumerate(rows.tolist()):
         payment = trace.payments(row // CHUNK)[row % CHUNK]
-        draw = _Draw(int(trace.keys[row]), luck)
+        draw = PolicyDraw(int(trace.keys[row]), luck)  # as the engine of world 0 and luck 0 gives it
         chances = _ask(policy, payment, draw, trace, terms)
         logged = payment.logged_processor
         if logged in chances:
-            other = next((name for name, known in terms.items() if name != logged and known.supports(payment)), None)
+            others = (name for name in terms if name != logged and refusal_of(Choice(name), payment, terms) is None)
+            other = next(others, None)
             if other is not None:
                 moved = _ask(policy, replace(payment, logged_processor=other), draw, trace, terms)
                 follows[number] = next(iter(chances)) == logged and next(iter(moved), None) == other
@@ -130,7 +122,7 @@ def first_choices(policy: Policy, trace: Trace, rows: Ints, terms: Mapping[str, 
     return FirstChoices(target, follows)
 
 
-def _ask(policy: Policy, payment: Payment, draw: _Draw, trace: Trace, terms: Mapping[str, Terms]) -> dict[str, float]:
+def _ask(policy: Policy, payment: Payment, draw: Draw, trace: Trace, terms: Mapping[str, Terms]) -> dict[str, float]:
     """Probability by processor of the first attempt, led by the one that it would make now; empty for none at all."""
     view = View(payment, payment.arrived_at, terms, trace.timezone)
     for _ in range(_MOST_WAITS):
@@ -140,12 +132,12 @@ def _ask(policy: Policy, payment: Payment, draw: _Draw, trace: Trace, terms: Map
             continue
         if not isinstance(action, Send):
             break
-        legal = [c for c in action.choices if (known := terms.get(c.processor)) and known.supports(payment)]
+        legal = [choice for choice in action.choices if refusal_of(choice, payment, terms) is None]
         if not legal:
             break
-        told = {c.processor: c.propensity for c in legal if c.propensity}
-        if legal[0].processor in told and abs(sum(told.values()) - 1) < 1e-6:
-            return told
+        propensities = {choice.processor: choice.propensity for choice in legal if choice.propensity}
+        if legal[0].processor in propensities and abs(sum(propensities.values()) - 1) < 1e-6:
+            return propensities
         return {legal[0].processor: 1.0}
     return {}
 
@@ -174,7 +166,7 @@ def _compare(chosen: FirstChoices, base: FirstChoices, action: Ints, reward: Flo
     unknown = _untried(chosen, nuisances) | _untried(base, nuisances)
     rows = np.flatnonzero(differs & ~unknown)
     n, changed = len(action), int(differs.sum())
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "changed": changed,
         "changed_share": tidy(changed / n),
         "unsupported_share": tidy(float(unknown[differs].mean())) if changed else 0.0,
@@ -183,12 +175,12 @@ def _compare(chosen: FirstChoices, base: FirstChoices, action: Ints, reward: Flo
         "clipping": {},
     }
     if len(rows) < 2:
-        return told
-    ours, theirs = (_decisions(each, rows, action, reward, nuisances) for each in (chosen, base))
+        return result
+    ours, theirs = (_decisions(choices, rows, action, reward, nuisances) for choices in (chosen, base))
     overlap = Overlap.of(ours.weight)
-    told |= {name: tidy(float(value)) for name, value in vars(overlap).items()}
+    result |= {name: tidy(float(value)) for name, value in vars(overlap).items()}
     if not overlap.effective_sample_size:
-        return told
+        return result
     scale, cluster = 100 * len(rows) / n, hour[rows]
     t = float(stats.t.ppf(0.975, max(1, len(np.unique(cluster)) - 1)))
 
@@ -197,12 +189,12 @@ def _compare(chosen: FirstChoices, base: FirstChoices, action: Ints, reward: Flo
         half = t * scale * clustered_error(error_of(ours).scores - error_of(theirs).scores, cluster)
         return {"value": tidy(value), "low": tidy(value - half), "high": tidy(value + half)}
 
-    # The means of cells foretold have the same limit as DR, and its error (Hahn 1998): DM's own leaves theirs out.
-    told["estimates"] = {name: lift(method, METHODS["DR"] if name == "DM" else method)
-                         for name, method in METHODS.items()}
-    told["clipping"] = {f"{largest:g}": lift(clip, clip) for largest in CLIPS
-                        for clip in [partial(off_policy.clipped_ips, largest=largest)]}
-    return told
+    # The means of cells predicted have the same limit as DR, and its error (Hahn 1998): DM's own leaves theirs out.
+    result["estimates"] = {name: lift(method, METHODS["DR"] if name == "DM" else method)
+                           for name, method in METHODS.items()}
+    result["clipping"] = {f"{largest:g}": lift(clip, clip) for largest in CLIPS
+                          for clip in [partial(off_policy.clipped_ips, largest=largest)]}
+    return result
 
 
 def _decisions(chosen: FirstChoices, rows: Ints, action: Ints, reward: Floats, nuisances: Nuisances) -> Decisions:

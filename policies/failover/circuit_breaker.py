@@ -12,9 +12,7 @@ from routesim.policies.durations import PositiveDuration, parse_duration
 from routesim.policies.failover.passing import pass_over, take_place
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
-
-CIRCUIT_OPEN = "circuit_open"
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
 
 class CircuitBreaker(Description):
@@ -66,7 +64,7 @@ class BreakerFailover:
             lambda processor: self._open.get(self._scope(view.payment, processor)),
             lambda circuit, processor: view.now >= circuit.until
             and take_place(circuit.probes, self._probes, view, processor),
-            CIRCUIT_OPEN,
+            SkipReason.CIRCUIT_OPEN,
         )
 
     def observe(self, payment: Payment, answer: Answer) -> None:

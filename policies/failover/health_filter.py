@@ -147,8 +147,8 @@ class Health:
         self.usual = Usual()
         self.shut = False
         self._beliefs = beliefs
-        ill = beliefs.begin_per_s / (beliefs.begin_per_s + beliefs.end_per_s)
-        self._from, self._from_at = State(1 - ill, ill * KINDS[0], ill * KINDS[1], ill * KINDS[2]), now
+        unhealthy = beliefs.begin_per_s / (beliefs.begin_per_s + beliefs.end_per_s)
+        self._from, self._from_at = State(1 - unhealthy, *(unhealthy * share for share in KINDS)), now
         self.at_last = self._from
         self._attempts: list[Attempt] = []
         self._pending: list[Attempt] = []

@@ -1,4 +1,4 @@
-"""The health monitor: a processor is passed over while it is probably ill, and probed as it probably is well again."""
+"""The health monitor: a processor is passed over while it is probably unhealthy, and probed as it probably recovers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import Field
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
 from routesim.policies.failover.health_filter import Attempt, Beliefs, Health, State
-from routesim.policies.failover.passing import latest_answer, told
+from routesim.policies.failover.passing import admission_of, latest_answer
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
-OPEN_AGAIN = 0.5  # it is no longer passed over when it is more probably well than not
+OPEN_AGAIN = 0.5  # it is no longer passed over when it is more probably healthy than not
 MANY_SENT = 10_000  # beyond these in flight, attempts that were never sent are cleared away
 
 
@@ -36,21 +36,22 @@ class HealthMonitor(Description):
     outage_lasts: PositiveDuration = Field(default="25m", description="how long an outage is expected to last")
     certainty: float = Field(
         default=0.98, gt=0.5, lt=1,
-        description="it is passed over when it was ill at the last attempt with this probability: 0.98 is one false "
-        "alarm in fifty. Were false alarms no worry, d / (1 + d) would be the cheapest, where d is what a payment "
-        "loses by being diverted, as a share of what it loses in an outage",
+        description="it is passed over when it was unhealthy at the last attempt with this probability: 0.98 is one "
+        "false alarm in fifty. Were false alarms no worry, d / (1 + d) would be the cheapest, where d is what a "
+        "payment loses by being diverted, as a share of what it loses in an outage",
     )  # fmt: skip
     probing: float = Field(
         default=1.0, gt=0,
-        description="while it is passed over, a payment probes it with this times the probability that it is well; "
+        description="while it is passed over, a payment probes it with this times the probability that it is healthy; "
         "1 is Thompson's probability matching",
     )  # fmt: skip
     partial_loss: float = Field(default=0.45, gt=0, lt=1, description="share of attempts lost in a partial outage")
     slow_factor: float = Field(default=4.0, gt=1, description="how many times as long answers take when it is slow")
     divert_slow: bool = Field(
         default=False,
-        description="whether being slow is being ill. A slow answer is still an answer; but as long as it may be slow "
-        "or down nothing is diverted, so where payments are many an outage is seen some seconds earlier with it"
+        description="whether a slow processor is an unhealthy one. A slow answer is still an answer; but as long as it "
+        "may be slow or down nothing is diverted, so where payments are many an outage is seen some seconds earlier "
+        "with it"
     )
 
 
@@ -59,7 +60,7 @@ class HealthMonitorFailover:
 
     Between two pieces of evidence the probability of health grows with the time that an outage may have ended, and
     probes with it: about one in sqrt(2 x outage_lasts / (probing x payments per second)) seconds, so that a busy
-    processor is probed more often but with a smaller share. When all are ill the first of what remains is tried.
+    processor is probed more often but with a smaller share. When all are unhealthy the first of what remains is tried.
     """
 
     def __init__(self, description: HealthMonitor) -> None:
@@ -73,9 +74,9 @@ class HealthMonitorFailover:
         self._sent: dict[str, tuple[Attempt, Hashable]] = {}  # payment to the attempt that it has in flight
 
     def admit(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Admission:
-        """Pass over the ill, but for probes, and remember what is sent where."""
+        """Pass over the unhealthy, but for probes, and remember what is sent where."""
         left: list[Choice] = []
-        reasons: dict[str, str] = {}
+        reasons: dict[str, SkipReason] = {}
         is_probe = False
         for choice in ranked:
             health = self._of(self._scope(view.payment, choice.processor), view.now)
@@ -83,13 +84,13 @@ class HealthMonitorFailover:
                 if not health.shut:
                     left.append(choice)
                 continue
-            ill = self._ill(health, view.now, reasons, choice.processor)
+            unhealthy = self._unhealthy(health, view.now, reasons, choice.processor)
             if not health.shut:
                 left.append(choice)
-            elif draw.uniform(f"probe {choice.processor} {len(view.answers)}") < self._probing * (1 - ill):
+            elif draw.uniform(f"probe {choice.processor} {len(view.answers)}") < self._probing * (1 - unhealthy):
                 left.append(choice)
                 is_probe = True
-        admission = told(ranked, left, reasons.__getitem__, is_probe)
+        admission = admission_of(ranked, left, reasons, is_probe)
         first = admission.ranked[0].processor
         key = self._scope(view.payment, first)
         if len(self._sent) > MANY_SENT:
@@ -97,25 +98,25 @@ class HealthMonitorFailover:
         self._sent[view.payment.payment_id] = (self._health[key].sent(view.now, latest_answer(view, first)), key)
         return admission
 
-    def _ill(self, health: Health, now: float, reasons: dict[str, str], processor: str) -> float:
-        """The probability that it is ill now; sets ``shut``.
+    def _unhealthy(self, health: Health, now: float, reasons: dict[str, SkipReason], processor: str) -> float:
+        """The probability that it is unhealthy now; sets ``shut``.
 
         Whether the alarm is true is asked of the moment of the last attempt: since then it may have recovered, which
         is what probes are for, and where payments are few that alone would keep the probability below any certainty.
         """
         state = health.state(now)
-        ill = self._illness(state)
-        if ill < OPEN_AGAIN:
+        unhealthy = self._share_unhealthy(state)
+        if unhealthy < OPEN_AGAIN:
             health.shut = False
         elif not health.shut:
-            health.shut = self._illness(health.at_last) > self._certainty
+            health.shut = self._share_unhealthy(health.at_last) > self._certainty
         if health.shut:
             slow = state.slow if self._divert_slow else 0.0
-            reasons[processor] = "down" if state.down >= max(state.partial, slow) else \
-                "partial" if state.partial >= slow else "slow"
-        return ill
+            reasons[processor] = SkipReason.DOWN if state.down >= max(state.partial, slow) else \
+                SkipReason.PARTIAL if state.partial >= slow else SkipReason.SLOW
+        return unhealthy
 
-    def _illness(self, state: State) -> float:
+    def _share_unhealthy(self, state: State) -> float:
         return state.partial + state.down + (state.slow if self._divert_slow else 0.0)
 
     def _of(self, key: Hashable, now: float) -> Health:

@@ -9,12 +9,10 @@ from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import Failures, told
+from routesim.policies.failover.passing import Failures, admission_of
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
-
-BUCKET_FULL = "bucket_full"
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
 
 class LeakyBucket(Description):
@@ -54,7 +52,7 @@ class LeakyBucketFailover:
         for choice in ranked:
             level = self._level(self._scope(view.payment, choice.processor), view.now)
             (full if level >= self._size else left).append(choice)
-        return told(ranked, left + full, BUCKET_FULL) if full and left else Admission(ranked)
+        return admission_of(ranked, left + full, SkipReason.BUCKET_FULL) if full and left else Admission(ranked)
 
     def observe(self, payment: Payment, answer: Answer) -> None:
         """A failure is one drop."""

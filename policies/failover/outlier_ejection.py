@@ -10,12 +10,10 @@ from pydantic import Field, model_validator
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import Failures, told
+from routesim.policies.failover.passing import Failures, admission_of
 from routesim.policies.failover.scope import Per, cluster
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
-
-EJECTED = "ejected"
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
 
 class OutlierEjection(Description):
@@ -91,7 +89,7 @@ class OutlierEjectionFailover:
                 self._sweep(host, view.now)
             if host.ejected_at is None:
                 left.append(choice)
-        return Admission(ranked) if len(left) == len(ranked) else told(ranked, left, EJECTED)
+        return Admission(ranked) if len(left) == len(ranked) else admission_of(ranked, left, SkipReason.EJECTED)
 
     def observe(self, payment: Payment, answer: Answer) -> None:
         """Count the failures in a row; the last of them ejects, where the cluster may lose one more."""

@@ -1,14 +1,15 @@
-"""What the failover parts share: which answers count as failures, and how a pass over the unhealthy is told."""
+"""What the failover parts share: which answers count as failures, and how the unhealthy are passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Choice, View
+from routesim.policies.vocabulary import Choice, Skip, SkipReason, View
 
 ANSWER_GRACE_S = 1.0  # an attempt that has not answered this long after its timeout was never sent
 
@@ -21,30 +22,31 @@ Failures = Annotated[
 ]
 
 
-def told(
-    ranked: Sequence[Choice], left: Sequence[Choice], why: str | Callable[[str], str], is_probe: bool = False
+def admission_of(
+    ranked: Sequence[Choice],
+    left: Sequence[Choice],
+    reason: SkipReason | Mapping[str, SkipReason],
+    is_probe: bool = False,
 ) -> Admission:
     """The admission of ``left``, of which none left means all of ``ranked``.
 
-    ``why`` is the reason, or gives it for a processor. Told are those that stand before the chosen one in the rank,
-    as ``A: circuit_open; B: circuit_open``.
+    Skipped are those that stand before the chosen one in the rank, all for one ``reason`` or each for its own, by name.
     """
     if not left:
         return Admission(ranked)
     chosen = left[0].processor
     if chosen == ranked[0].processor:
-        return Admission(left, None, "probe" if is_probe else None)
-    reasons = []
-    for choice in ranked:
-        if choice.processor == chosen:
-            break
-        reason = why if isinstance(why, str) else why(choice.processor)
-        reasons.append(f"{choice.processor}: {reason}")
-    return Admission(left, "; ".join(reasons), "probe" if is_probe else "failover")
+        return Admission(left, (), "probe" if is_probe else None)
+    better = [choice.processor for choice in takewhile(lambda choice: choice.processor != chosen, ranked)]
+    skipped = tuple(Skip(name, reason if isinstance(reason, SkipReason) else reason[name]) for name in better)
+    return Admission(left, skipped, "probe" if is_probe else "failover")
 
 
 def pass_over(
-    ranked: Sequence[Choice], shut: Callable[[str], Shut | None], may_probe: Callable[[Shut, str], bool], why: str
+    ranked: Sequence[Choice],
+    shut: Callable[[str], Shut | None],
+    may_probe: Callable[[Shut, str], bool],
+    reason: SkipReason,
 ) -> Admission:
     """Pass over the processors for which ``shut`` gives a state; one that is met before any other left may be probed.
 
@@ -59,7 +61,7 @@ def pass_over(
         elif not left and may_probe(state, choice.processor):
             left.append(choice)
             is_probe = True
-    return told(ranked, left, why, is_probe)
+    return admission_of(ranked, left, reason, is_probe)
 
 
 def take_place(taken: dict[str, float], places: int, view: View, processor: str) -> bool:

@@ -12,9 +12,8 @@ from routesim.policies.description import Description
 from routesim.policies.failover.passing import Failures, latest_answer, pass_over
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
-DOWN = "down"
 MANY_PROBES = 100  # beyond these, probes that the engine never sent are cleared away
 
 
@@ -85,7 +84,7 @@ class RandomSamplingFailover:
             ranked,
             lambda processor: self._down.get(self._scope(view.payment, processor)),
             lambda down, processor: self._probes(down, view, draw, processor),
-            DOWN,
+            SkipReason.DOWN,
         )
 
     def _probes(self, down: _Down, view: View, draw: Draw, processor: str) -> bool:

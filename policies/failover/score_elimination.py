@@ -9,12 +9,11 @@ from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.passing import Failures, told
+from routesim.policies.failover.passing import Failures, admission_of
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
-SCORE_LOW = "score_low"
 DIVISOR = 5.0  # of the rank's score of an eliminated processor (Juspay decision-engine)
 
 
@@ -72,7 +71,7 @@ class ScoreEliminationFailover:
         else:
             order = [choice for choice, is_low in zip(ranked, low, strict=True) if not is_low]
             order += [choice for choice, is_low in zip(ranked, low, strict=True) if is_low]
-        return told(ranked, order, SCORE_LOW)
+        return admission_of(ranked, order, SkipReason.SCORE_LOW)
 
     def _is_low(self, key: Hashable, now: float) -> bool:
         if key not in self._low:

@@ -13,9 +13,7 @@ from routesim.policies.durations import PositiveDuration, parse_duration
 from routesim.policies.failover.passing import Failures, pass_over, take_place
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
-from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
-
-CIRCUIT_OPEN = "circuit_open"
+from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, SkipReason, View
 
 
 def _window(value: Any) -> Any:
@@ -121,7 +119,7 @@ class WindowBreakerFailover:
             lambda processor: self._open.get(self._scope(view.payment, processor)),
             lambda circuit, processor: view.now >= circuit.until
             and take_place(circuit.permits, self._half_open_calls - len(circuit.trial.calls), view, processor),
-            CIRCUIT_OPEN,
+            SkipReason.CIRCUIT_OPEN,
         )
 
     def observe(self, payment: Payment, answer: Answer) -> None:

@@ -12,7 +12,7 @@ from routesim.policies.composed import planned
 from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.parts import Plan, Retry, RetryAmong, planner
+from routesim.policies.parts import Retry, RetryAmong, RetryPlan, planner
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
 
 
@@ -67,7 +67,7 @@ class BudgetedRetry:
         length_s = parse_duration(description.per)
         self._attempts, self._served, self._others = _Window(length_s), _Window(length_s), _Window(length_s)
 
-    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Plan | None:
+    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> RetryPlan | None:
         """The inner part's plan, or None where it would be sent now and the budget is spent."""
         plan = self._plan(view, draw, ranked)
         if plan is None or not planned(ranked, view.answers, plan):

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description, key_error
 from routesim.policies.durations import PositiveDuration, Until, next_moment, parse_duration
-from routesim.policies.parts import Next, Plan
+from routesim.policies.parts import Next, RetryPlan
 from routesim.policies.retry.ladders import LADDERS, Rungs
 from routesim.policies.retry.rules import AFTER, After, RetryRule, RetryRules, RuleRetry, compile_after
 from routesim.policies.spelling import nearest
@@ -98,7 +98,7 @@ class LadderRetry:
         self._payday_within_s = parse_duration(description.payday_within)
         self._otherwise = RuleRetry(RetryRules(rules=description.otherwise))
 
-    def plan(self, view: View, draw: Draw) -> Plan | None:
+    def plan(self, view: View, draw: Draw) -> RetryPlan | None:
         """The next rung that lies after the last answer, moved to its hour or pay day; None when the ladder ends."""
         payment, answers = view.payment, view.answers
         if not self._climbs(payment):
@@ -110,7 +110,7 @@ class LadderRetry:
             return None
         at = self._rung(answers[0].answered_at, last.answered_at, len(answers) - 1, view.timezone)
         latest = payment.arrived_at + self._within_s
-        return Plan(at, self._next, latest=latest) if at is not None and at <= latest else None
+        return RetryPlan(at, self._next, latest=latest) if at is not None and at <= latest else None
 
     def _rung(self, failed_at: float, answered_at: float, climbed: int, timezone: ZoneInfo) -> float | None:
         for day_s in self._days_s[climbed:]:

@@ -20,10 +20,10 @@ from pydantic import Field
 from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
-from routesim.policies.parts import Plan
+from routesim.policies.parts import RetryPlan
 from routesim.policies.retry.predictor import Foresight, ForesightSource, Outlook
 from routesim.policies.retry.rules import AFTER, After, RetryRule, RetryRules, RuleRetry, compile_after
-from routesim.policies.vocabulary import Choice, Draw, Payment, Terms, View
+from routesim.policies.vocabulary import Choice, Draw, Payment, Terms, View, refusal_of
 
 
 class Predicted(Description):
@@ -89,9 +89,9 @@ class PredictedRetry:
         self._lost_per_s = description.lost_per_h / 3_600
         self._look_ahead = description.look_ahead
         self._otherwise = RuleRetry(RetryRules(rules=description.otherwise))
-        self._waiting: dict[str, tuple[int, Plan]] = {}  # payment to the number of its answers, and what was planned
+        self._waiting: dict[str, tuple[int, RetryPlan]] = {}  # payment to its number of answers, and its plan
 
-    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Plan | None:
+    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> RetryPlan | None:
         """The attempt of the best gain; None where none gains anything. The other processors follow as a reserve."""
         payment, answers = view.payment, view.answers
         answered, plan = self._waiting.pop(payment.payment_id, (0, None))
@@ -116,7 +116,7 @@ class PredictedRetry:
         latest = payment.arrived_at + self._within_s
         if payment.initiator != "MIT":
             latest = min(latest, last.answered_at + self._customer_delay_s)
-        plan = Plan(best.at, processors=(best.processor, *reserve), latest=latest)
+        plan = RetryPlan(best.at, processors=(best.processor, *reserve), latest=latest)
         if best.at > view.now:
             self._waiting[payment.payment_id] = (len(answers), plan)
         return plan
@@ -124,7 +124,8 @@ class PredictedRetry:
     def _candidates(self, view: View, ranked: Sequence[Choice]) -> list[str]:
         names = [choice.processor for choice in ranked]
         if self._any:
-            names += [name for name, terms in view.terms.items() if name not in names and terms.supports(view.payment)]
+            names += [name for name in view.terms
+                      if name not in names and refusal_of(Choice(name), view.payment, view.terms) is None]
         return names
 
     def delays_s(self, payment: Payment) -> list[float]:

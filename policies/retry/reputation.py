@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from routesim.policies.composed import planned
 from routesim.policies.description import Description, key_error
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
-from routesim.policies.parts import Plan, Retry, RetryAmong, planner
+from routesim.policies.parts import Retry, RetryAmong, RetryPlan, planner
 from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, View
 
 
@@ -75,7 +75,7 @@ class ReputationRetry:
         self._at_least_s = parse_duration(description.delay_at_least)
         self._standings: dict[str, _Standing] = {}
 
-    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Plan | None:
+    def plan_among(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> RetryPlan | None:
         """The inner part's plan over the processors that are not stopped, later where the next one is slowed."""
         now = view.now
         open_ = [choice for choice in ranked if self.verdict(choice.processor, now) != "stop"]

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description
 from routesim.policies.durations import Duration, PositiveDuration, Until, next_moment, parse_duration
-from routesim.policies.parts import Next, Plan
+from routesim.policies.parts import Next, RetryPlan
 from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Answer, Draw, View
 
@@ -100,7 +100,7 @@ class RuleRetry:
             (compile_when(rule.when), compile_after(rule.after), _Timing(rule)) for rule in description.rules
         ]
 
-    def plan(self, view: View, draw: Draw) -> Plan | None:
+    def plan(self, view: View, draw: Draw) -> RetryPlan | None:
         """The attempt that the first matching rule allows. ``at`` counts from the last answer, whenever it is asked."""
         payment, answers = view.payment, view.answers
         last = answers[-1]
@@ -135,7 +135,7 @@ class _Timing:
         self._delays_s = [] if isinstance(rule.delay, DelayUntil) else [parse_duration(each) for each in rule.delay]
         self._within_s = parse_duration(rule.within) if rule.within else float("inf")
 
-    def plan(self, attempts: int, arrived_at: float, answered_at: float, timezone: ZoneInfo) -> Plan | None:
+    def plan(self, attempts: int, arrived_at: float, answered_at: float, timezone: ZoneInfo) -> RetryPlan | None:
         if attempts >= self._max_attempts:
             return None
         if self._until is not None:
@@ -143,4 +143,4 @@ class _Timing:
         else:
             at = answered_at + self._delays_s[min(attempts, len(self._delays_s)) - 1]
         latest = arrived_at + self._within_s
-        return Plan(at, self._next, latest=latest) if at <= latest else None
+        return RetryPlan(at, self._next, latest=latest) if at <= latest else None

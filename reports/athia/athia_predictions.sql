@@ -11,7 +11,8 @@ SELECT
     a.previous_processor AS previous_processor_name, a.previous_outcome, a.previous_code AS previous_error_code,
     (EPOCH_US(a.sent_at) - EPOCH_US(a.previous_answered_at)) / 1e6 AS since_previous_answer_s,
     TIMEZONE('UTC', a.sent_at) AS predicted_at, a.decision, a.processor AS payment_attempt_processor_name,
-    a.rank_position, a.propensity, a.skip_reason AS passed_over,
+    a.rank_position, a.propensity,
+    ARRAY_TO_STRING([CONCAT_WS(': ', skip.processor, skip.reason) FOR skip IN a.skipped], '; ') AS passed_over,
     a.message_initiator, a.message_avs, a.message_mcc,
     NULL AS ranked_choices, NULL AS score, NULL AS decision_latency_ms
 FROM attempt AS a

@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.rules import RULES
-from routesim.reports.statistics.platform_rule import ALPHA
+from routesim.reports.statistics.platform_rule import ALPHA, Condition
 from routesim.reports.words import number, percent, signed
 
 _PREFERRED = ("obrien_fleming", "pocock", "fixed_horizon", "always_valid")  # the sooner it stops, the sooner it stands
 _WORTH = 0.03
 """A rule that stops sooner may find this much less often."""
 _WHOLE_COUNTS = 0.001  # a boundary is made for normal values, and counts of payments are whole
-_UNKNOWN = ("latency", "revenue")  # guards that the direct way takes as met
+_UNKNOWN = (Condition.LATENCY, Condition.REVENUE)  # guards that the direct way takes as met
 _SHOWN_PP = 0.1  # a difference that is smaller is not worth a sentence
 
 Figures = Mapping[str, Any]
@@ -69,7 +69,7 @@ def _better(control: str, name: str, figures: Figures) -> str:
     return name if (figures["lift_pp"][name]["value"] or 0.0) >= 0 else control
 
 
-def advice(plan: Plan, figures: Figures) -> list[str]:
+def advice(plan: ExperimentPlan, figures: Figures) -> list[str]:
     """A few sentences, each from the figures."""
     control, name = plan.variants[0], best(plan.variants, figures)
     return [_lift(control, name, figures), *_size(plan, name, figures), *_platform(plan, control, name, figures),
@@ -89,7 +89,7 @@ def _lift(control: str, name: str, figures: Figures) -> str:
             f"(95 % interval {signed(lift['low'])} to {signed(lift['high'])}).")
 
 
-def _size(plan: Plan, name: str, figures: Figures) -> list[str]:
+def _size(plan: ExperimentPlan, name: str, figures: Figures) -> list[str]:
     expected, near = figures["sizes"][name]["expected"], figures["sizes"][name]["end_nearest_0"]
     if expected is None:
         return []
@@ -103,7 +103,7 @@ def _size(plan: Plan, name: str, figures: Figures) -> list[str]:
     return [f"{text}. The {plan.days} days of this test {spare}."]
 
 
-def _platform(plan: Plan, control: str, name: str, figures: Figures) -> list[str]:
+def _platform(plan: ExperimentPlan, control: str, name: str, figures: Figures) -> list[str]:
     right = chance_of(figures, "truth", "auto_winner", name)
     wrong = chance_of(figures, "truth", "auto_winner", control)
     false = chance_of(figures, "alike", "auto_winner", None)
@@ -149,7 +149,7 @@ def _chance(found: Figures) -> str:
     return f"{percent(found['value'], 1)} ({number(100 * found['low'], 1)} to {number(100 * found['high'], 1)} %)"
 
 
-def _limits(plan: Plan, name: str, figures: Figures) -> list[str]:
+def _limits(plan: ExperimentPlan, name: str, figures: Figures) -> list[str]:
     limits: list[str] = []
     off = figures["observed_lift_pp"][name]["less_rollout"]
     if _beyond(off) and abs(off["value"]) > _SHOWN_PP:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binom
 
-from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.rules import DIRECT_RULES, first_look
 from routesim.reports.statistics.auto_winner import Outcome, Trial, auto_winner
 from routesim.reports.statistics.by_world import Figures
@@ -18,7 +18,7 @@ from routesim.sim.arrays import Floats
 AGREES = 0.0027  # two-sided chance of three standard errors
 
 
-def direct(plan: Plan, rates: Sequence[tuple[float, float]], per_day: float,
+def direct(plan: ExperimentPlan, rates: Sequence[tuple[float, float]], per_day: float,
            effects: Sequence[float], replications: int, seed: int) -> tuple[Figures, Figures] | str:
     """Each rule's chances under the truth, and with both variants alike.
 
@@ -50,7 +50,7 @@ def direct(plan: Plan, rates: Sequence[tuple[float, float]], per_day: float,
     return found[0], found[1]
 
 
-def _figures(plan: Plan, outcomes: Sequence[Outcome], replications: int, late: int) -> Figures:
+def _figures(plan: ExperimentPlan, outcomes: Sequence[Outcome], replications: int, late: int) -> Figures:
     """Means over the worlds; beside them each world's chances, by variant."""
     wins = {plan.variants[0]: [each.p_control_wins.value or 0.0 for each in outcomes],
             plan.variants[1]: [each.p_treatment_wins.value or 0.0 for each in outcomes]}
@@ -68,7 +68,7 @@ def _average(values: Sequence[float], replications: int) -> Figures:
             "standard_error": math.sqrt(sum(p * (1 - p) / replications for p in values)) / len(values)}
 
 
-def agreement(plan: Plan, full: Figures, quick: Figures, replications: int) -> list[Figures]:
+def agreement(plan: ExperimentPlan, full: Figures, quick: Figures, replications: int) -> list[Figures]:
     """For each rule and variant, whether the full simulator's share of wins fits the direct chance.
 
     The chance of a count as rare is that of the sum of the worlds' binomials, each with its own chance; below .0027

@@ -10,9 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.record import Record
 from routesim.reports.experiment.rules import RULES
+from routesim.reports.statistics.platform_rule import (
+    ALPHA,
+    FROM_DAY,
+    LEAST_LIFT_PP,
+    LEAST_SAMPLES,
+    MOST_LATENCY_REGRESSION,
+    MOST_REVENUE_LOSS,
+    Condition,
+    Unmet,
+)
 from routesim.sim.errors import BadInput
 
 MARK = "experiment.json"
@@ -45,7 +55,7 @@ LOOKS = pa.schema([
 ])
 
 
-def looks_table(plan: Plan, tests: Sequence[tuple[int, int, Mapping[str, Record]]]) -> pa.Table:
+def looks_table(plan: ExperimentPlan, tests: Sequence[tuple[int, int, Mapping[str, Record]]]) -> pa.Table:
     """Every look of every test, by (world, luck, setting to record), a row a variant."""
     columns: dict[str, list[Any]] = {name: [] for name in LOOKS.names}
     for number, (world, luck, settings) in enumerate(tests):
@@ -60,12 +70,29 @@ def looks_table(plan: Plan, tests: Sequence[tuple[int, int, Mapping[str, Record]
                         "p_value": test.p_values[variant - 1][i] if variant else None,
                         "design_effect": look.effect(variant) if variant else None,
                         "sample_ratio_p": look.srm_p,
-                        "unmet": ("; ".join(test.unmet[variant - 1][i]) or None) if variant else None,
+                        "unmet": ("; ".join(map(in_words, test.unmet[variant - 1][i])) or None) if variant else None,
                         **{f"verdict_{rule}": test.calls[rule][i] for rule in RULES},
                     }
                     for column, value in row.items():
                         columns[column].append(value)
     return pa.table(columns, schema=LOOKS)
+
+
+def in_words(unmet: Unmet) -> str:
+    """A condition of the platform's rule that is not met, for people to read."""
+    match unmet.condition:
+        case Condition.DAY:
+            return f"day {unmet.found:.0f} of at least {FROM_DAY}"
+        case Condition.SAMPLES:
+            return f"{unmet.found:,.0f} samples of at least {LEAST_SAMPLES:,} a variant"
+        case Condition.P_VALUE:
+            return f"p = {unmet.found:.3g}, not below {ALPHA:g}"
+        case Condition.LIFT:
+            return f"a lift of {unmet.found:+.2f} pp, smaller than {LEAST_LIFT_PP:g} pp"
+        case Condition.LATENCY:
+            return f"latency worse by more than {MOST_LATENCY_REGRESSION:.0%}"
+        case Condition.REVENUE:
+            return f"revenue lower by more than {MOST_REVENUE_LOSS:.0%}"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from routesim.sim.log import AttemptLog
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """What was laid down before the test: its variants, control first; its length; its splits.
 
     ``stages``: from which day on (0 the first) which basis points, in the order of ``variants``. ``matures_days``: the
@@ -59,7 +59,7 @@ class Plan:
 
 
 @lru_cache(maxsize=32)
-def _information(plan: Plan, treatment: int) -> Floats:
+def _information(plan: ExperimentPlan, treatment: int) -> Floats:
     control, treated = plan.planned(0), plan.planned(treatment)
     both = (control > 0) & (treated > 0)
     known = np.zeros(plan.days)
@@ -167,7 +167,7 @@ class Look:
         return 100 * (self.approvals[treatment] / self.n[treatment] - self.approvals[0] / self.n[0])
 
 
-def daily_looks(plan: Plan, found: Outcomes) -> list[Look]:
+def daily_looks(plan: ExperimentPlan, found: Outcomes) -> list[Look]:
     """A look at the end of every day of the plan."""
     size = len(plan.variants)
     ratio = _sample_ratios(plan, found)
@@ -192,7 +192,7 @@ def daily_looks(plan: Plan, found: Outcomes) -> list[Look]:
     return looks
 
 
-def _sample_ratios(plan: Plan, found: Outcomes) -> list[float | None]:
+def _sample_ratios(plan: ExperimentPlan, found: Outcomes) -> list[float | None]:
     """The p-value at each look. Units are counted once a stage, by their first payment in it: the payments of a
     customer share a bucket, so they are one draw and not many."""
     stage = plan.stage(found.age_days)
@@ -236,7 +236,7 @@ def design_effect(found: Outcomes) -> float:
     return cluster_ratio([(yes[found.variant == v], found.unit[found.variant == v]) for v in (0, 1)])
 
 
-def phase_counts(plan: Plan, found: Outcomes) -> list[list[tuple[int, int]]]:
+def phase_counts(plan: ExperimentPlan, found: Outcomes) -> list[list[tuple[int, int]]]:
     """For each stage and variant: its payments, and those approved in the end."""
     stage = plan.stage(found.age_days)
     return [[(int(mine.sum()), int(found.approved[mine].sum()))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.record import Record, lift_pp
 from routesim.reports.experiment.rules import (
     GUARDS,
@@ -31,7 +31,7 @@ from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
 
-def operating(plan: Plan, tests: Sequence[Record], true_lift_pp: Floats, worlds: int) -> Figures:
+def operating(plan: ExperimentPlan, tests: Sequence[Record], true_lift_pp: Floats, worlds: int) -> Figures:
     """Figures of each rule over the tests. ``true_lift_pp``: of each treatment in each test's world, shape (tests,
     treatments).
 
@@ -41,7 +41,7 @@ def operating(plan: Plan, tests: Sequence[Record], true_lift_pp: Floats, worlds:
     return {rule: _of_rule(plan, tests, rule, true_lift_pp, worlds) for rule in RULES}
 
 
-def _of_rule(plan: Plan, tests: Sequence[Record], rule: str, true_lift_pp: Floats, worlds: int) -> Figures:
+def _of_rule(plan: ExperimentPlan, tests: Sequence[Record], rule: str, true_lift_pp: Floats, worlds: int) -> Figures:
     decided = [test.decided(rule) for test in tests]
     shown: list[float | None] = []
     true: list[float | None] = []
@@ -114,7 +114,7 @@ def _less(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def corrected(plan: Plan, tests: Sequence[Record], true_lift_pp: Floats, worlds: int,
+def corrected(plan: ExperimentPlan, tests: Sequence[Record], true_lift_pp: Floats, worlds: int,
               rule: str = "auto_winner") -> Figures | None:
     """The lifts with which a rule (the platform's, or ``fixed_horizon``) declared a treatment the winner, and their
     worth.
@@ -145,7 +145,7 @@ def corrected(plan: Plan, tests: Sequence[Record], true_lift_pp: Floats, worlds:
                 ("observed", first.observed), ("estimate", first.estimate), ("low", first.low), ("high", first.high))}}
 
 
-def winner_worth(plan: Plan, test: Record, treatment: int, day: int) -> Corrected | None:
+def winner_worth(plan: ExperimentPlan, test: Record, treatment: int, day: int) -> Corrected | None:
     """The corrected lift (a share) of a treatment that the platform's rule called on that day; None where the rule's
     boundary was not met to the last digit.
 
@@ -167,7 +167,7 @@ def winner_worth(plan: Plan, test: Record, treatment: int, day: int) -> Correcte
         return None
 
 
-def _single_worth(plan: Plan, test: Record, treatment: int) -> Corrected | None:
+def _single_worth(plan: ExperimentPlan, test: Record, treatment: int) -> Corrected | None:
     """The same for the single look on the last day, given that it was passed; None where not to the last digit."""
     look = test.looks[-1]
     lift, error = (look.lift_pp(treatment) or 0.0) / 100, robust_error(look, treatment)

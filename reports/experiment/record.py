@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from routesim.reports.experiment.looks import Look, Outcomes, Plan, daily_looks, design_effect, phase_counts
+from routesim.reports.experiment.looks import ExperimentPlan, Look, Outcomes, daily_looks, design_effect, phase_counts
 from routesim.reports.experiment.rules import RULES, judge
+from routesim.reports.statistics.platform_rule import Condition, Unmet
 
 Counts = list[tuple[int, int]]  # payments, and those approved in the end, of each variant
 
@@ -30,8 +31,8 @@ class Record:
     looks: list[Look]
     calls: dict[str, list[str | None]]
     p_values: list[list[float]]
-    unmet: list[list[list[str]]]
-    guards: dict[str, bool]
+    unmet: list[list[list[Unmet]]]
+    guards: dict[Condition, bool]
     adjusted: list[dict[str, float] | None]
     counts: Counts
     fresh: Counts
@@ -54,14 +55,18 @@ class Record:
 
     @classmethod
     def of_plain(cls, data: Mapping[str, Any]) -> Record:
-        """The record that ``plain`` was made of. Raises KeyError or TypeError where it is none."""
+        """The record that ``plain`` was made of. Raises KeyError, TypeError or ValueError where it is none."""
         looks = [Look(look["day"], tuple(look["n"]), tuple(look["approvals"]), tuple(look["p95_ms"]),
                       tuple(look["revenue_usd"]), look["srm_p"], tuple(look["design_effect"]))
                  for look in data["looks"]]
         strata = [(dimension, level, _pairs(counts)) for dimension, level, counts in data["strata"]]
         pairs = {name: _pairs(data[name]) for name in ("counts", "fresh")}
         phases = [_pairs(each) for each in data["phases"]]
-        return cls(**{**data, **pairs, "looks": looks, "strata": strata, "phases": phases})
+        unmet = [[[Unmet(Condition(condition), found) for condition, found in at_look] for at_look in looks]
+                 for looks in data["unmet"]]
+        guards = {Condition(guard): tripped for guard, tripped in data["guards"].items()}
+        return cls(**{**data, **pairs, "looks": looks, "strata": strata, "phases": phases, "unmet": unmet,
+                      "guards": guards})
 
 
 def lift_pp(counts: Sequence[tuple[int, int]], treatment: int) -> float | None:
@@ -70,7 +75,7 @@ def lift_pp(counts: Sequence[tuple[int, int]], treatment: int) -> float | None:
     return None if min(n_c, n_t) == 0 else 100 * (yes_t / n_t - yes_c / n_c)
 
 
-def record(plan: Plan, found: Outcomes, labels: Mapping[str, pa.Array] | None = None) -> Record:
+def record(plan: ExperimentPlan, found: Outcomes, labels: Mapping[str, pa.Array] | None = None) -> Record:
     """Look at a test and judge it. ``labels``: by dimension, the level of each of its payments."""
     looks = daily_looks(plan, found)
     judged = judge(plan, looks, found)
@@ -87,7 +92,7 @@ def record(plan: Plan, found: Outcomes, labels: Mapping[str, pa.Array] | None = 
         units=len(np.unique(found.unit)))
 
 
-def _counts(plan: Plan, found: Outcomes, of: np.ndarray[Any, np.dtype[np.bool_]]) -> Counts:
+def _counts(plan: ExperimentPlan, found: Outcomes, of: np.ndarray[Any, np.dtype[np.bool_]]) -> Counts:
     size = len(plan.variants)
     n = np.bincount(found.variant[of], minlength=size)
     yes = np.bincount(found.variant[of & found.approved], minlength=size)

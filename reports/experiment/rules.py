@@ -16,11 +16,19 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
-from routesim.reports.experiment.looks import Look, Outcomes, Plan, cluster_ratio
+from routesim.reports.experiment.looks import ExperimentPlan, Look, Outcomes, cluster_ratio
 from routesim.reports.statistics.auto_winner import RULES as DIRECT
 from routesim.reports.statistics.auto_winner import Rule
 from routesim.reports.statistics.cuped import Adjusted, cuped
-from routesim.reports.statistics.platform_rule import ALPHA, FROM_DAY, LEAST_LIFT_PP, LEAST_SAMPLES, platform_verdict
+from routesim.reports.statistics.platform_rule import (
+    ALPHA,
+    FROM_DAY,
+    LEAST_LIFT_PP,
+    LEAST_SAMPLES,
+    Condition,
+    Unmet,
+    platform_verdict,
+)
 from routesim.reports.statistics.sample_ratio import ALARM
 from routesim.reports.statistics.stopping import always_valid, boundaries
 from routesim.sim.arrays import Floats
@@ -55,9 +63,8 @@ DIRECT_RULES: dict[str, Rule] = {
 }
 """The same without the engine, where there is such a thing (``reports.auto_winner``)."""
 
-GUARDS = ("samples", "lift", "latency", "revenue")
-_GUARD_WORDS = {"samples": " samples of at least ", "lift": "a lift of ", "latency": "latency worse",
-                "revenue": "revenue lower"}
+GUARDS = (Condition.SAMPLES, Condition.LIFT, Condition.LATENCY, Condition.REVENUE)
+"""The platform's conditions that guard a significant lift from being called."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ class Judged:
 
     calls: dict[str, list[str | None]]
     p_values: list[list[float]]
-    unmet: list[list[tuple[str, ...]]]
-    guards: dict[str, bool]
+    unmet: list[list[tuple[Unmet, ...]]]
+    guards: dict[Condition, bool]
     adjusted: list[Adjusted | None]
 
     def decided(self, rule: str) -> tuple[int, str] | None:
@@ -80,13 +87,13 @@ class Judged:
         return next(((day, name) for day, name in enumerate(self.calls[rule], start=1) if name is not None), None)
 
 
-def first_look(plan: Plan) -> int:
+def first_look(plan: ExperimentPlan) -> int:
     """The first day on which a rule may call: the platform's seventh, or the last of a shorter test."""
     return min(FROM_DAY, plan.days)
 
 
 @lru_cache(maxsize=128)
-def bounds(plan: Plan, treatment: int, name: str, alpha: float) -> Floats:
+def bounds(plan: ExperimentPlan, treatment: int, name: str, alpha: float) -> Floats:
     """The least |z| at every look of the plan, shape (days,); infinite where a look cannot call."""
     known = plan.information(treatment)
     day = np.arange(1, plan.days + 1)
@@ -97,7 +104,7 @@ def bounds(plan: Plan, treatment: int, name: str, alpha: float) -> Floats:
     return found
 
 
-def judge(plan: Plan, looks: Sequence[Look], found: Outcomes) -> Judged:
+def judge(plan: ExperimentPlan, looks: Sequence[Look], found: Outcomes) -> Judged:
     """Ask every rule at every look."""
     alpha = ALPHA / len(plan.treatments)
     better = {"fixed_horizon": "fixed", "obrien_fleming": "obrien_fleming", "pocock": "pocock"}
@@ -139,7 +146,7 @@ def robust_error(look: Look, treatment: int, pooled: bool = True) -> float:
     return lift_error(look, treatment, pooled) * math.sqrt(look.effect(treatment))
 
 
-def _platform(look: Look, treatment: int) -> tuple[int, float, tuple[str, ...]]:
+def _platform(look: Look, treatment: int) -> tuple[int, float, tuple[Unmet, ...]]:
     pair = (0, treatment)
     n = look.n[0], look.n[treatment]
     waits = look.p95_ms[0], look.p95_ms[treatment]
@@ -158,7 +165,7 @@ def _beyond(look: Look, treatment: int, bound: float, pooled: bool) -> int:
     return int(math.copysign(1, lift)) if error > 0 and abs(lift) > bound * error else 0
 
 
-def _adjusted(plan: Plan, found: Outcomes, treatment: int) -> Adjusted | None:
+def _adjusted(plan: ExperimentPlan, found: Outcomes, treatment: int) -> Adjusted | None:
     """CUPED on the last look; a customer without a past gets the mean, which moves nothing."""
     counted = found.age_days <= plan.days - plan.matures_days + 1e-12
     known = ~np.isnan(found.before)
@@ -181,7 +188,7 @@ def _cuped(look: Look, treatment: int, adjusted: Adjusted | None, alpha: float) 
     return int(math.copysign(1, adjusted.lift)) if p_value < alpha else 0
 
 
-def _winner(plan: Plan, look: Look, signs: Sequence[int], guarded: bool) -> str | None:
+def _winner(plan: ExperimentPlan, look: Look, signs: Sequence[int], guarded: bool) -> str | None:
     if guarded and look.srm_p is not None and look.srm_p < ALARM:
         return None
     ahead = [t for t, sign in zip(plan.treatments, signs, strict=True) if sign > 0]
@@ -190,13 +197,12 @@ def _winner(plan: Plan, look: Look, signs: Sequence[int], guarded: bool) -> str 
     return plan.variants[0] if all(sign < 0 for sign in signs) else None
 
 
-def _trips(guard: str, unmet: Sequence[Sequence[tuple[str, ...]]]) -> bool:
+def _trips(guard: Condition, unmet: Sequence[Sequence[tuple[Unmet, ...]]]) -> bool:
     """Whether the guard alone kept a winner from being called at some look."""
-    word = _GUARD_WORDS[guard]
-    return any(len(why) == 1 and word in f" {why[0]}" for looks in unmet for why in looks)
+    return any([each.condition for each in at_look] == [guard] for looks in unmet for at_look in looks)
 
 
-def platform_bounds(plan: Plan, looks: Sequence[Look], treatment: int) -> Floats:
+def platform_bounds(plan: ExperimentPlan, looks: Sequence[Look], treatment: int) -> Floats:
     """The least |z| of the platform's rule at every look: p < .05, or 1 pp where that is more, shape (days,)."""
     least = bounds(plan, treatment, "naive", ALPHA).copy()
     for i, look in enumerate(looks):

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from routesim.policies.vocabulary import BASIS_POINTS
 from routesim.reports.experiment.advice import advice, recommended
 from routesim.reports.experiment.direct_chances import agreement, direct
-from routesim.reports.experiment.looks import Plan
+from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.operating import corrected, guards, operating, ramped, stale
 from routesim.reports.experiment.record import Record, lift_pp
 from routesim.reports.experiment.strata import in_order
@@ -31,7 +31,7 @@ POWER = 0.8
 MOST_CURVE_DAYS = 365
 
 
-def summary(plan: Plan, truth: Sequence[Record], alike: Sequence[Record], rates: Floats, lifts: Floats,
+def summary(plan: ExperimentPlan, truth: Sequence[Record], alike: Sequence[Record], rates: Floats, lifts: Floats,
             acted: Sequence[Sequence[tuple[int, int]] | None], rule: str, seed: int) -> dict[str, Any]:
     """All figures. ``rates`` and ``lifts`` (pp): of each variant given all of the traffic, shape (variants, W, K), NaN
     where not run; ``acted``: for each test, payments and approvals with the winner acted upon, and without, None where
@@ -83,7 +83,8 @@ def _true_lifts(lifts: Floats, tests: int) -> Floats:
     return np.repeat(own.T, tests // worlds, axis=0)
 
 
-def _quick(plan: Plan, by_rule: Figures, rates: Floats, per_day: float, tests: Sequence[Record], seed: int) -> Figures:
+def _quick(plan: ExperimentPlan, by_rule: Figures, rates: Floats, per_day: float, tests: Sequence[Record],
+           seed: int) -> Figures:
     known = [(float(np.nanmean(rates[0, w])), float(np.nanmean(rates[1, w]))) for w in range(rates.shape[1])]
     if not all(0 < p < 1 for pair in known for p in pair):
         return {"why_not": "a rate is 0 or 1"}
@@ -107,7 +108,7 @@ def _observed(tests: Sequence[Record], lifts: Floats, treatment: int) -> Figures
             "less_rollout": mean(in_the_end - lifts[treatment])}
 
 
-def _ratio(plan: Plan, treatment: int) -> float:
+def _ratio(plan: ExperimentPlan, treatment: int) -> float:
     split = plan.stages[-1][1]
     return split[0] / split[treatment]
 
@@ -122,7 +123,8 @@ def _one(control: float, lift: float | None, ratio: float, share: float, per_day
             "days": (n_control + n_treatment) / (per_day * share)}
 
 
-def _sizes(plan: Plan, treatment: int, control: float, lift: Figures, per_day: float, effect: float) -> Figures:
+def _sizes(plan: ExperimentPlan, treatment: int, control: float, lift: Figures, per_day: float,
+           effect: float) -> Figures:
     ratio, split = _ratio(plan, treatment), plan.stages[-1][1]
     share = (split[0] + split[treatment]) / BASIS_POINTS
     ends = [end for end in (lift["low"], lift["high"]) if end is not None]
@@ -133,14 +135,15 @@ def _sizes(plan: Plan, treatment: int, control: float, lift: Figures, per_day: f
             "end_nearest_0": _one(control, near, ratio, share, per_day, effect), "power": POWER, "level": LEVEL}
 
 
-def _days_by_lift(plan: Plan, control: float, per_day: float, effect: float) -> list[Figures]:
+def _days_by_lift(plan: ExperimentPlan, control: float, per_day: float, effect: float) -> list[Figures]:
     split = plan.stages[-1][1]
     share = (split[0] + split[1]) / BASIS_POINTS
     rows = [_one(control, lift, _ratio(plan, 1), share, per_day, effect) for lift in LIFTS_PP]
     return [row for row in rows if row is not None]
 
 
-def _curve(plan: Plan, treatment: int, control: float, lift: Figures, per_day: float, effect: float) -> Figures:
+def _curve(plan: ExperimentPlan, treatment: int, control: float, lift: Figures, per_day: float,
+           effect: float) -> Figures:
     """The power of one look after so many days, for the lift and both ends of its interval."""
     share = plan.stages[-1][1][treatment] / BASIS_POINTS
     design = Design(LEVEL, 2, _ratio(plan, treatment))
@@ -162,7 +165,7 @@ def _cuped(tests: Sequence[Record], worlds: int) -> Figures | None:
     return {"variance_removed": mean(by_world([sum(each) / len(each) if each else None for each in known], worlds))}
 
 
-def _sample_ratio(plan: Plan, units_per_day: float) -> list[Figures]:
+def _sample_ratio(plan: ExperimentPlan, units_per_day: float) -> list[Figures]:
     """How soon the guard finds (with 80 % chance) that the log loses a share of the treatment's units, which it counts
     once each; ``units_per_day``: new ones, on average."""
     split = plan.stages[-1][1]

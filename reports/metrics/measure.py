@@ -12,22 +12,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from routesim.policies.vocabulary import Fee
+from routesim.policies.vocabulary import Fee, Refusal
 from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.metrics.columns import ABSENT, APPROVED, REFUSED, TIMEOUT, Columns
 from routesim.reports.metrics.darktime import darktime_min
 from routesim.reports.metrics.support import Support
 from routesim.reports.metrics.tallies import Series, series
 from routesim.sim.arrays import Bools, Floats, Ints
-from routesim.sim.customers import DELIBERATE_DELAY_S
+from routesim.sim.customers import CUSTOMER_GONE, DELIBERATE_DELAY_S
 from routesim.sim.log import AttemptLog
 
 DELIBERATE_DELAY_US = round(DELIBERATE_DELAY_S * 1e6) - 1_000
 """A gap of this much or more between an answer and the next attempt is not waited through by the customer: a
 millisecond less than the 15 minutes, since times in the log are rounded."""
-
-NO_BREACH = frozenset(("customer_gone", "unfinished"))
-"""What the engine counts among its refusals though no rule forbade it."""
 
 
 @dataclass(frozen=True)
@@ -197,15 +194,15 @@ def measure(
     support: Support | None = None,
     baseline: AttemptLog | Columns | None = None,
     without_outages: AttemptLog | Columns | None = None,
-    refusals: Mapping[str, int] | None = None,
+    refusals: Mapping[Refusal, int] | None = None,
     false_ejections: tuple[float, float] = (float("nan"), float("nan")),
 ) -> Measured:
     """Every figure of one replication under one policy.
 
     ``outages`` (processor, kind, start, end): those of this replication. ``baseline``: the baseline's log of the same
     world and luck (its own log for the baseline itself); ``without_outages``: this policy's log under the same draws
-    with the outages taken away; ``refusals``: the engine's count of refused actions by reason; ``false_ejections``:
-    their number and minutes (outage_costs.lived). A log that is used
+    with the outages taken away; ``refusals``: how often the engine refused an action, and why; ``false_ejections``:
+    their number and minutes (``outage_costs``). A log that is used
     more than once may be given as ``Columns.of(log, support.unsupported)``. Figures that need what was not given are
     NaN.
     """
@@ -229,10 +226,10 @@ def measure(
         "cost_usd": fee_usd.sum(),
         "network_fees_usd": ours.network_fee_usd.sum(),
         "unsupported_share": float("nan") if ours.unsupported is None else _ratio(ours.unsupported.sum(), n_attempts),
-        "rule_breaches": sum(n for why, n in (refusals or {}).items() if why not in NO_BREACH),
+        "rule_breaches": sum(n for refusal, n in (refusals or {}).items() if refusal.breaks_rule),
         "network_breaches": ours.breach.sum(),
         "delayed_retries": _delayed_retries(ours),
-        "customers_gone": (refusals or {}).get("customer_gone", 0),
+        "customers_gone": (refusals or {}).get(CUSTOMER_GONE, 0),
         "duplicate_risk": len(after_timeout),
         **_late_approvals(ours),
         "payments": n,

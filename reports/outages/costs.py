@@ -1,8 +1,8 @@
 """What each outage cost a policy, from its attempt log: how fast it was found, what it took, how fast traffic returned.
 
 With an outage from S to E of some processors, and W_E the later of E and the last answer that it touched (an attempt
-in flight at an ill processor between S and E), a stretch in which an ill processor was passed over (shut_out) belongs
-to the outage when it may have begun by W_E and had not ended at S: timeouts are heard late, so a short outage may be
+in flight at one of them between S and E), a stretch in which one of them was passed over (shut_out) belongs to the
+outage when it may have begun by W_E and had not ended at S: timeouts are heard late, so a short outage may be
 acted on after its end. Over the stretches that belong to it:
 
 - **detect** (s): S → the first attempt that passes the processor over; 0 where it was shut already. NaN: never.
@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.reports.metrics.columns import numbers
-from routesim.reports.outages.hits import NAMES, Attempts, Struck
+from routesim.reports.outages.hits import NAMES, Attempts, Incident
 from routesim.reports.outages.lost import lost_payments
 from routesim.reports.outages.shut_out import FOREVER, Stretches, shut_out
 from routesim.reports.statistics.intervals import Method, interval, tidy
@@ -71,19 +71,20 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Lived:
-    """How a policy lived the outages of a replication: ``costs`` of those that matter, and the false ejections.
+class OutageCosts:
+    """What the outages of a replication cost a policy: ``costs`` of those that matter, and the false ejections.
 
     ``lost`` maps payment_id to +1 (approved only without the outages) or -1 (only with them).
     """
 
-    costs: Mapping[Struck, Cost]
+    costs: Mapping[Incident, Cost]
     false_ejections: int
     false_ejection_min: float
     lost: Mapping[str, int]
 
 
-def lived(log: AttemptLog, calm: AttemptLog | None, outages: Sequence[Struck], per: Sequence[str] = ()) -> Lived:
+def outage_costs(log: AttemptLog, calm: AttemptLog | None, outages: Sequence[Incident],
+                 per: Sequence[str] = ()) -> OutageCosts:
     """What ``outages`` cost the policy of ``log``; ``calm`` is its log under the same draws without them.
 
     ``per``: payment fields that have a health of their own under the policy (see shut_out). Without outages ``calm``
@@ -94,46 +95,46 @@ def lived(log: AttemptLog, calm: AttemptLog | None, outages: Sequence[Struck], p
     began, ended = (int(arrived_us[0]), int(arrived_us[-1])) if len(arrived_us) else (0, 0)
     attempts = Attempts(log)
     stretches = shut_out(log, per)
-    belongs = {name: np.zeros(len(each.first_us), dtype=bool) for name, each in stretches.items()}
+    belongs = {name: np.zeros(len(of.first_us), dtype=bool) for name, of in stretches.items()}
     touches = [attempts.touched(outage) for outage in outages]
     lost, lost_usd, change = lost_payments(log, calm, outages, attempts, touches)
-    costs: dict[Struck, Cost] = {}
+    costs: dict[Incident, Cost] = {}
     for i, (outage, touched) in enumerate(zip(outages, touches, strict=True)):
         answered = attempts.answered_us[touched]
         until = max(outage.end_us, int(answered.max())) if len(answered) else outage.end_us
-        found: list[tuple[float, float, int]] = []
+        reactions: list[tuple[float, float, int]] = []
         for name in outage.processors:
             if name in stretches:
                 hit = stretches[name].overlapping(outage.start_us, until)
                 belongs[name] |= hit
-                found += _reactions(stretches[name], hit, outage)
+                reactions += _reactions(stretches[name], hit, outage)
         if lost[i] or (outage.start_us <= ended and outage.end_us > began):
             drained = int((attempts.lost[touched] & ~warm_up[log.payment_row[touched]]).sum())
-            costs[outage] = Cost(_mean(found, 0), drained, _mean(found, 1), int(lost[i]), float(lost_usd[i]))
-    false = {name: ~belongs[name] & (each.first_us >= began) for name, each in stretches.items()}
-    return Lived(costs, sum(int(those.sum()) for those in false.values()),
+            costs[outage] = Cost(_mean(reactions, 0), drained, _mean(reactions, 1), int(lost[i]), float(lost_usd[i]))
+    false = {name: ~belongs[name] & (of.first_us >= began) for name, of in stretches.items()}
+    return OutageCosts(costs, sum(int(those.sum()) for those in false.values()),
                  float(sum(stretches[name].minutes[those].sum() for name, those in false.items())), change)
 
 
-def _reactions(of: Stretches, hit: Bools, outage: Struck) -> list[tuple[float, float, int]]:
+def _reactions(of: Stretches, hit: Bools, outage: Incident) -> list[tuple[float, float, int]]:
     """(detect_s, failback_s, passes) of each lane that was passed over for the outage."""
-    found = []
+    reactions = []
     for lane in np.unique(of.lane[hit]):
         mine = np.flatnonzero(hit & (of.lane == lane))
         returned = int(of.returned_us[mine[-1]])
-        found.append((max(0, int(of.first_us[mine[0]]) - outage.start_us) / 1e6,
-                      float("nan") if returned == FOREVER else max(0, returned - outage.end_us) / 1e6,
-                      int(of.passes[mine].sum())))
-    return found
+        reactions.append((max(0, int(of.first_us[mine[0]]) - outage.start_us) / 1e6,
+                          float("nan") if returned == FOREVER else max(0, returned - outage.end_us) / 1e6,
+                          int(of.passes[mine].sum())))
+    return reactions
 
 
-def _mean(found: Sequence[tuple[float, float, int]], which: int) -> float:
-    known = [(one[which], one[2]) for one in found if np.isfinite(one[which])]
+def _mean(reactions: Sequence[tuple[float, float, int]], which: int) -> float:
+    known = [(one[which], one[2]) for one in reactions if np.isfinite(one[which])]
     return sum(value * passes for value, passes in known) / sum(passes for _, passes in known) if known \
         else float("nan")
 
 
-def cost_rows(costs: Mapping[Struck, Cost], policy: str, world: int, luck: int) -> list[dict[str, Any]]:
+def cost_rows(costs: Mapping[Incident, Cost], policy: str, world: int, luck: int) -> list[dict[str, Any]]:
     """The costs as rows of OUTAGE_COSTS; NaN is null."""
     return [{
         "policy": policy, "world": world, "luck": luck, "processors": list(outage.processors), "kind": outage.kind,

@@ -23,8 +23,9 @@ NAMES = pa.list_(pa.field("element", pa.string()))
 
 
 @dataclass(frozen=True)
-class Struck:
-    """One outage of one or several processors, µs since 1970 UTC."""
+class Incident:
+    """An outage as the merchant sees it: of one processor, or of several whose outages are alike and begin and end
+    together; µs since 1970 UTC."""
 
     processors: tuple[str, ...]
     kind: str
@@ -33,13 +34,13 @@ class Struck:
     added: bool
 
 
-def struck(outages: Iterable[Outage], added: Collection[OutageKey] = ()) -> list[Struck]:
+def incidents(outages: Iterable[Outage], added: Collection[OutageKey] = ()) -> list[Incident]:
     """The outages in order of start; those of several processors with kind, start and end in common are one."""
     together: dict[tuple[int, int, str, bool], set[str]] = defaultdict(set)
-    for each in outages:
-        is_added = (each.processor, each.kind, each.start, each.end) in added
-        together[round(each.start * 1e6), round(each.end * 1e6), each.kind, is_added].add(each.processor)
-    return [Struck(tuple(sorted(who)), kind, start, end, is_added)
+    for outage in outages:
+        is_added = (outage.processor, outage.kind, outage.start, outage.end) in added
+        together[round(outage.start * 1e6), round(outage.end * 1e6), outage.kind, is_added].add(outage.processor)
+    return [Incident(tuple(sorted(who)), kind, start, end, is_added)
             for (start, end, kind, is_added), who in sorted(together.items())]
 
 
@@ -55,10 +56,10 @@ class Attempts:
         self.lost: Bools = (outcome == TIMEOUT) | (outcome == UNAVAILABLE)
         self._refused = outcome == REFUSED
 
-    def touched(self, outage: Struck) -> Ints:
-        """Positions of the attempts that were in flight at an ill processor during the outage."""
+    def touched(self, outage: Incident) -> Ints:
+        """Positions of the attempts that were in flight at one of its processors during the outage."""
         low = int(np.searchsorted(self.answered_us, outage.start_us, side="right"))
         high = int(np.searchsorted(self.answered_us, outage.end_us + self._longest_us, side="right"))
         part = slice(low, high)
-        ill = encode(self._processor.slice(low, high - low), outage.processors) >= 0
-        return low + np.flatnonzero(ill & (self.sent_us[part] < outage.end_us) & ~self._refused[part])
+        hit = encode(self._processor.slice(low, high - low), outage.processors) >= 0
+        return low + np.flatnonzero(hit & (self.sent_us[part] < outage.end_us) & ~self._refused[part])

@@ -16,13 +16,13 @@ import pandas as pd
 import pyarrow as pa
 
 from routesim.reports.metrics.columns import encode, numbers
-from routesim.reports.outages.hits import Attempts, Struck
-from routesim.reports.outages.shut_out import passed_over
+from routesim.reports.outages.hits import Attempts, Incident
+from routesim.reports.outages.shut_out import Skips
 from routesim.sim.arrays import Floats, Ints
 from routesim.sim.log import AttemptLog
 
 
-def lost_payments(log: AttemptLog, calm: AttemptLog | None, outages: Sequence[Struck], attempts: Attempts,
+def lost_payments(log: AttemptLog, calm: AttemptLog | None, outages: Sequence[Incident], attempts: Attempts,
                   touches: Sequence[Ints]) -> tuple[Ints, Floats, dict[str, int]]:
     """Per outage the payments and the USD that it lost, and +1 or -1 of every payment whose approval differs."""
     lost, usd = np.zeros(len(outages), dtype=np.int64), np.zeros(len(outages))
@@ -67,15 +67,15 @@ def _touched_by(log: AttemptLog, attempts: Attempts, touches: Sequence[Ints]) ->
     return np.where(lost_in >= 0, lost_in, met)
 
 
-def _passed_over_for(log: AttemptLog, attempts: Attempts, outages: Sequence[Struck], rows: Ints, home: Ints) -> None:
+def _passed_over_for(log: AttemptLog, attempts: Attempts, outages: Sequence[Incident], rows: Ints, home: Ints) -> None:
     """Fill ``home`` at those of ``rows`` that no outage touched, from what their attempts were passed over for."""
-    reasons = log.attempts["skip_reason"]
+    skips = Skips.of(log)
     wanted = rows[(rows >= 0) & (home[rows] < 0)]
-    for at in np.flatnonzero(np.isin(log.payment_row, wanted) & ~numbers(reasons.is_null())):
-        who, row = passed_over(reasons[int(at)].as_py()), log.payment_row[at]
+    for k in np.flatnonzero(np.isin(log.payment_row[skips.attempt], wanted)):
+        at, name = skips.attempt[k], skips.processors[skips.processor[k]]
         latest = max((i for i, outage in enumerate(outages) if outage.start_us <= attempts.sent_us[at]
-                      and not who.isdisjoint(outage.processors)), default=-1)
-        home[row] = max(home[row], latest)
+                      and name in outage.processors), default=-1)
+        home[log.payment_row[at]] = max(home[log.payment_row[at]], latest)
 
 
 def _approved(log: AttemptLog) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """When a policy passed a processor over: the stretches in which its attempt log shows it shut out.
 
-The log tells it of any policy. ``skip_reason`` names who was passed over before the processor that an attempt went to,
-in the form that the PAYMENT_ML source uses ("MIT: circuit_open", several joined by "; "). An ordinary attempt (rank,
-retry or failover) at a processor shows that it was open; a probe shows neither.
+The log shows it of any policy: ``skipped`` names the processors that were passed over before the one that an attempt
+went to. An ordinary attempt (rank, retry or failover) at a processor shows that it was open; a probe shows neither.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 
 from routesim.reports.metrics.columns import dictionary, encode, numbers, one_chunk
 from routesim.sim.arrays import Bools, Floats, Ints
@@ -53,10 +53,23 @@ class Stretches:
         return np.asarray((until - self.first_us) / 60e6)
 
 
-def passed_over(skip_reason: str) -> set[str]:
-    """The processors that a skip reason names. A reason without a processor names none."""
-    named = (part.partition(": ") for part in skip_reason.split("; "))
-    return {processor for processor, colon, _ in named if colon}
+@dataclass(frozen=True)
+class Skips:
+    """The K skips of a log: ``attempt`` (K,), the row of the attempt that passed a processor over, ascending, and
+    ``processor`` (K,), which one: an index into ``processors``. A skip that names no processor is left out."""
+
+    attempt: Ints
+    processor: Ints
+    processors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, log: AttemptLog) -> Skips:
+        """Every skip of the log."""
+        column = one_chunk(log.attempts["skipped"])
+        attempt = numbers(pc.list_parent_indices(column)).astype(np.int64)
+        processor, processors = dictionary(pc.struct_field(pc.list_flatten(column), "processor"))
+        named = processor >= 0
+        return cls(attempt[named], processor[named], processors)
 
 
 def shut_out(log: AttemptLog, per: Sequence[str] = ()) -> dict[str, Stretches]:
@@ -65,22 +78,21 @@ def shut_out(log: AttemptLog, per: Sequence[str] = ()) -> dict[str, Stretches]:
     ``per`` names the payment fields (columns of ``payments``) that have a health of their own under the policy, so
     that what befalls one bank's payments is not taken for the return of another's.
     """
-    attempts = log.attempts
-    reason, reasons = dictionary(attempts["skip_reason"])
-    if not reasons:
+    attempts, skips = log.attempts, Skips.of(log)
+    if not skips.processors:
         return {}
     sent_us = numbers(attempts["sent_at"])
     at, processors = dictionary(attempts["processor"])
     ordinary = encode(attempts["decision"], _ORDINARY) >= 0
     lane = _lanes(log, per)[log.payment_row]
-    named = [passed_over(text) for text in reasons]
-    found = {}
-    for name in sorted(set().union(*named)):
-        skipped = np.array([name in who for who in named] + [False])[reason]  # -1, no reason, is the last one
+    stretches = {}
+    for number, name in enumerate(skips.processors):
+        skipped = np.zeros(len(at), dtype=bool)
+        skipped[skips.attempt[skips.processor == number]] = True
         opened = ordinary & (at == processors.index(name)) if name in processors else np.zeros(len(at), dtype=bool)
         seen = np.flatnonzero(skipped | opened)
-        found[name] = _stretches(lane[seen], sent_us[seen], skipped[seen])
-    return found
+        stretches[name] = _stretches(lane[seen], sent_us[seen], skipped[seen])
+    return stretches
 
 
 def _lanes(log: AttemptLog, per: Sequence[str]) -> Ints:

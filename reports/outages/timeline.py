@@ -1,4 +1,4 @@
-"""One outage as each policy lived it, in bins of time: the data of the page's picture of it."""
+"""What one outage did under each policy, in bins of time: the data of the page's picture of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from routesim.reports.metrics.columns import encode, numbers
-from routesim.reports.outages.costs import Cost, Lived
-from routesim.reports.outages.hits import NAMES, Struck
+from routesim.reports.outages.costs import Cost, OutageCosts
+from routesim.reports.outages.hits import NAMES, Incident
 from routesim.sim.arrays import Ints
 from routesim.sim.log import MICROSECONDS, AttemptLog
 
@@ -29,11 +29,11 @@ TIMELINE = pa.schema([
     pa.field("lost_payments", pa.int64()),
 ])
 """One row per policy and bin of one outage. ``attempts``: sent in the bin, ``at_processors``: those of them that went
-to an ill processor; ``lost_payments``: of the payments that arrived in it, those approved only without the outages -
-those approved only with them."""
+to one of its processors; ``lost_payments``: of the payments that arrived in it, those approved only without the
+outages - those approved only with them."""
 
 
-def chosen(costs: Mapping[Struck, Cost]) -> Struck | None:
+def chosen(costs: Mapping[Incident, Cost]) -> Incident | None:
     """The outage to picture: the first that the scenario adds, else the one that lost most payments; None: none."""
     added = [outage for outage in costs if outage.added]
     if added:
@@ -41,7 +41,7 @@ def chosen(costs: Mapping[Struck, Cost]) -> Struck | None:
     return max(costs, key=lambda outage: (costs[outage].lost_payments, -outage.start_us), default=None)
 
 
-def timeline(log: AttemptLog, policy: str, outage: Struck, how: Lived) -> pa.Table:
+def timeline(log: AttemptLog, policy: str, outage: Incident, costs: OutageCosts) -> pa.Table:
     """The policy's rows of TIMELINE: from a quarter of the outage's length before it to half of it after, as far as
     the trace goes."""
     width_us = max(1, (outage.end_us - outage.start_us) // BINS_PER_OUTAGE)
@@ -50,17 +50,17 @@ def timeline(log: AttemptLog, policy: str, outage: Struck, how: Lived) -> pa.Tab
     if len(arrived_us):
         edges = edges[(edges >= arrived_us[0] - width_us) & (edges <= arrived_us[-1] + width_us)]
     ids = log.payments["payment_id"]
-    rows = np.flatnonzero(encode(ids, tuple(how.lost)) >= 0)
-    change = np.array([how.lost[name] for name in ids.take(pa.array(rows)).to_pylist()], dtype=np.int64)
+    rows = np.flatnonzero(encode(ids, tuple(costs.lost)) >= 0)
+    change = np.array([costs.lost[name] for name in ids.take(pa.array(rows)).to_pylist()], dtype=np.int64)
     sent_us = numbers(log.attempts["sent_at"])
-    ill = encode(log.attempts["processor"], outage.processors) >= 0
+    hit = encode(log.attempts["processor"], outage.processors) >= 0
     n = max(0, len(edges) - 1)
     return pa.table([
         pa.array([policy] * n, pa.string()), pa.array([list(outage.processors)] * n, NAMES),
         pa.array([outage.kind] * n, pa.string()),
         *(pa.array([moment] * n, pa.int64()).cast(MICROSECONDS) for moment in (outage.start_us, outage.end_us)),
         pa.array(edges[:n]).cast(MICROSECONDS), pa.array([width_us / 1e6] * n),
-        _count(sent_us, edges), _count(sent_us[ill], edges),
+        _count(sent_us, edges), _count(sent_us[hit], edges),
         _count(arrived_us[rows[change > 0]], edges) - _count(arrived_us[rows[change < 0]], edges),
     ], schema=TIMELINE)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from scipy.special import ndtr
 
@@ -21,12 +22,31 @@ Winner = Literal["treatment", "control"]
 Pair = tuple[float, float]
 
 
+class Condition(StrEnum):
+    """What the rule asks before it calls a winner."""
+
+    DAY = "day"  # FROM_DAY or later
+    SAMPLES = "samples"  # LEAST_SAMPLES of each variant
+    P_VALUE = "p_value"  # below ALPHA
+    LIFT = "lift"  # LEAST_LIFT_PP at least, up or down
+    LATENCY = "latency"  # the winner's is not worse by more than MOST_LATENCY_REGRESSION
+    REVENUE = "revenue"  # the winner's is not lower by more than MOST_REVENUE_LOSS
+
+
+class Unmet(NamedTuple):
+    """A condition that a look does not meet, and what it found instead: the day, the fewest samples of a variant, the
+    p-value, the lift (pp), the winner's latency over the other's, its revenue over the other's."""
+
+    condition: Condition
+    found: float
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Who may be called the winner at a look; if nobody, the conditions that are not met, in words."""
+    """Who may be called the winner at a look; if nobody, the conditions that are not met."""
 
     winner: Winner | None
-    unmet: tuple[str, ...]
+    unmet: tuple[Unmet, ...]
     lift_pp: float
     p_value: float
 
@@ -48,16 +68,21 @@ def platform_verdict(day: int, samples: tuple[int, int], approved: tuple[int, in
     ahead = 1 if lift > 0 else 0
     unmet = []
     if day < FROM_DAY:
-        unmet.append(f"day {day} of at least {FROM_DAY}")
+        unmet.append(Unmet(Condition.DAY, day))
     if min(samples) < LEAST_SAMPLES:
-        unmet.append(f"{min(samples):,} samples of at least {LEAST_SAMPLES:,} a variant")
+        unmet.append(Unmet(Condition.SAMPLES, min(samples)))
     if not p_value < ALPHA:
-        unmet.append(f"p = {p_value:.3g}, not below {ALPHA:g}")
+        unmet.append(Unmet(Condition.P_VALUE, p_value))
     if abs(lift) < LEAST_LIFT_PP / 100 - 1e-12:  # rounding must not decide a lift of exactly the guard
-        unmet.append(f"a lift of {100 * lift:+.2f} pp, smaller than {LEAST_LIFT_PP:g} pp")
+        unmet.append(Unmet(Condition.LIFT, 100 * lift))
     if latency_ms is not None and latency_ms[ahead] > latency_ms[1 - ahead] * (1 + MOST_LATENCY_REGRESSION):
-        unmet.append(f"latency worse by more than {MOST_LATENCY_REGRESSION:.0%}")
+        unmet.append(Unmet(Condition.LATENCY, _over(latency_ms, ahead)))
     if revenue_usd is not None and revenue_usd[ahead] < revenue_usd[1 - ahead] * (1 - MOST_REVENUE_LOSS):
-        unmet.append(f"revenue lower by more than {MOST_REVENUE_LOSS:.0%}")
+        unmet.append(Unmet(Condition.REVENUE, _over(revenue_usd, ahead)))
     winner: Winner = "treatment" if ahead else "control"
     return Verdict(None if unmet else winner, tuple(unmet), 100 * lift, p_value)
+
+
+def _over(pair: Pair, ahead: int) -> float:
+    """The would-be winner's value over the other's; infinite where that is 0."""
+    return pair[ahead] / pair[1 - ahead] if pair[1 - ahead] else math.inf

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from routesim._run import Lift, RunResult, read_run, run
     from routesim.calibration.calibrate import Calibration
     from routesim.calibration.history.read import History
-    from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, Policy, Send, Stop, View, Wait
+    from routesim.policies.vocabulary import Answer, Choice, Draw, Payment, Policy, Send, Skip, Stop, View, Wait
     from routesim.reports.statistics.sizing import PowerResult, power
     from routesim.scenarios.document.schema import Scenario
     from routesim.sim.errors import BadInput
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "BadInput", "Calibration", "CheckResult", "Choice", "Draw", "ExperimentResult", "History", "Lift",
-    "Payment", "Policy", "PowerResult", "RunResult", "Scenario", "Send", "Stop", "View", "Wait", "__version__",
+    "Payment", "Policy", "PowerResult", "RunResult", "Scenario", "Send", "Skip", "Stop", "View", "Wait",
+    "__version__",
     "auto_winner", "calibrate", "catalog", "check", "experiment", "make_history", "power", "read_history", "read_run",
     "run", "testing",
 ]
@@ -51,7 +52,8 @@ _HOMES = {  # module to its public names: each is imported when it is first aske
     "routesim._experiment": ("experiment", "ExperimentResult", "auto_winner"),
     "routesim.reports.statistics.sizing": ("power", "PowerResult"),
     "routesim._catalog": ("catalog",),
-    "routesim.policies.vocabulary": ("Policy", "View", "Draw", "Payment", "Answer", "Choice", "Send", "Wait", "Stop"),
+    "routesim.policies.vocabulary": ("Policy", "View", "Draw", "Payment", "Answer", "Choice", "Send", "Skip", "Wait",
+                                    "Stop"),
     "routesim.sim.errors": ("BadInput",),
 }
 

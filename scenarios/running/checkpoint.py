@@ -25,7 +25,7 @@ def save(folder: Path, done: Replication) -> None:
     for table in _TABLES:
         write_table(folder / f"{name}.{table}.parquet", getattr(done, table))
     document = {
-        "world": done.world, "luck": done.luck, "refusals": done.refusals, "decision_s": done.decision_s,
+        "world": done.world, "luck": done.luck, "decision_s": done.decision_s,
         "measured": {policy: _plain(one) for policy, one in done.measured.items()},
     }
     write_text(folder / f"{name}.json", json.dumps(document))
@@ -41,8 +41,7 @@ def load(folder: Path) -> dict[tuple[int, int], Replication]:
             measured = {policy: _measured(one) for policy, one in document["measured"].items()}
         except (ValueError, KeyError, BadInput):
             continue
-        done = Replication(document["world"], document["luck"], measured, refusals=document["refusals"],
-                           decision_s=document["decision_s"], **tables)
+        done = Replication(document["world"], document["luck"], measured, decision_s=document["decision_s"], **tables)
         found[done.world, done.luck] = done
     return found
 

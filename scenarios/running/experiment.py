@@ -18,7 +18,7 @@ import pyarrow as pa
 from routesim.policies.experiment.assignment import Assignment, Experiment, Stage
 from routesim.policies.experiment.router import ExperimentPolicy
 from routesim.policies.vocabulary import BASIS_POINTS
-from routesim.reports.experiment.looks import Outcomes, Plan, outcomes
+from routesim.reports.experiment.looks import ExperimentPlan, Outcomes, outcomes
 from routesim.reports.experiment.record import Record, record
 from routesim.reports.experiment.strata import Strata
 from routesim.scenarios.document.experiment_block import DAY_S, ExperimentBlock
@@ -45,11 +45,11 @@ class Trials:
     strata: Strata
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ExperimentPlan:
         """What the reports need to know of it."""
         stages = tuple(((stage.from_s - self.start_s) / DAY_S, tuple(points for _, points in stage.split))
                        for stage in self.block.stages(self.start_s))
-        return Plan(tuple(self.block.variants), self.block.days, stages, self.block.matures_s / DAY_S,
+        return ExperimentPlan(tuple(self.block.variants), self.block.days, stages, self.block.matures_s / DAY_S,
                     self.block.unit)
 
 

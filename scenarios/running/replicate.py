@@ -18,8 +18,8 @@ from routesim.policies.vocabulary import Policy
 from routesim.reports.metrics.columns import Columns
 from routesim.reports.metrics.measure import Measured, measure
 from routesim.reports.metrics.support import Support
-from routesim.reports.outages.costs import OUTAGE_COSTS, cost_rows, costs_table, lived
-from routesim.reports.outages.hits import OutageKey, Struck, struck
+from routesim.reports.outages.costs import OUTAGE_COSTS, cost_rows, costs_table, outage_costs
+from routesim.reports.outages.hits import Incident, OutageKey, incidents
 from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
 from routesim.scenarios.document.loading import policy_factories
 from routesim.scenarios.document.schema import Scenario
@@ -76,7 +76,7 @@ def _foresight(study: Study, trace: Trace | None) -> ForesightSource:
 class Replication:
     """The measured policies of one world and luck, its outages, and how long decisions took (s, a sample).
 
-    ``costs``: what the outages cost each policy (OUTAGE_COSTS); ``timeline``: one of them as each policy lived it
+    ``costs``: what the outages cost each policy (OUTAGE_COSTS); ``timeline``: one of them under each policy
     (TIMELINE), in PICTURED_REPLICATION alone.
     """
 
@@ -84,7 +84,6 @@ class Replication:
     luck: int
     measured: dict[str, Measured]
     outages: pa.Table
-    refusals: dict[str, dict[str, int]]
     decision_s: dict[str, list[float]] = field(default_factory=dict)
     costs: pa.Table = field(default_factory=OUTAGE_COSTS.empty_table)
     timeline: pa.Table = field(default_factory=TIMELINE.empty_table)
@@ -106,12 +105,11 @@ def replicate(study: Study, world: int, luck_number: int, log_folder: Path | Non
     factories = study.factories(trace)
     order = [scenario.baseline, *(name for name in factories if name != scenario.baseline)]
     measured: dict[str, Measured] = {}
-    refusals: dict[str, dict[str, int]] = {}
     decision_s: dict[str, list[float]] = {}
     baseline: Columns | None = None
-    known_outages = struck(outages, _added(scenario))
+    known_outages = incidents(outages, _added(scenario))
     costs: list[dict[str, Any]] = []
-    pictured: Struck | None = None
+    pictured: Incident | None = None
     timelines = [TIMELINE.empty_table()]
     for name in order:
         done = _simulate(trace, known, factories[name](), luck, outages)
@@ -119,22 +117,21 @@ def replicate(study: Study, world: int, luck_number: int, log_folder: Path | Non
         baseline = baseline or columns
         calm = _simulate(trace, known, factories[name](), luck, []).log if outages else None
         without = None if calm is None else Columns.of(calm)
-        how = lived(done.log, calm, known_outages, health_per(scenario, name))
-        costs += cost_rows(how.costs, name, world, luck_number)
+        outages_cost = outage_costs(done.log, calm, known_outages, health_per(scenario, name))
+        costs += cost_rows(outages_cost.costs, name, world, luck_number)
         if (world, luck_number) == PICTURED_REPLICATION:
-            pictured = chosen(how.costs) if name == scenario.baseline else pictured
+            pictured = chosen(outages_cost.costs) if name == scenario.baseline else pictured
             if pictured is not None:
-                timelines.append(timeline(done.log, name, pictured, how))
+                timelines.append(timeline(done.log, name, pictured, outages_cost))
         measured[name] = measure(columns, outages=seen, fees=fees, baseline=baseline, without_outages=without,
-                                 refusals={why: n for why, n in done.refusals.items() if why != "unfinished"},
-                                 false_ejections=(how.false_ejections, how.false_ejection_min))
-        refusals[name] = dict(sorted(done.refusals.items()))
+                                 refusals=done.refusals,
+                                 false_ejections=(outages_cost.false_ejections, outages_cost.false_ejection_min))
         decision_s[name] = done.decision_s
         if log_folder is not None:
             _write_log(log_folder, name, world, luck_number, done.log)
         told()
-    return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, refusals,
-                       decision_s, costs_table(costs), pa.concat_tables(timelines))
+    return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, decision_s,
+                       costs_table(costs), pa.concat_tables(timelines))
 
 
 def _added(scenario: Scenario) -> set[OutageKey]:

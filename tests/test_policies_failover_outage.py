@@ -1,4 +1,4 @@
-"""One outage as each failover part lives it, in the engine."""
+"""What each failover part does in one outage, in the engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.policy_world import policy
 from tests.worlds import START, model_of, poisson_arrivals, simulate, trace_of
 
 
-class Lived(NamedTuple):
-    """One outage as a part lived it. Minutes to detect and to fail back, attempts lost, payments diverted in vain."""
+class InOutage(NamedTuple):
+    """What a part did in one outage: minutes to detect and to fail back, attempts lost, payments diverted in vain."""
 
     detect_min: float
     failback_min: float
@@ -23,7 +23,7 @@ class Lived(NamedTuple):
     false: int
 
 
-def lived(part: str) -> Lived:
+def in_outage(part: str) -> InOutage:
     """20 payments a minute for 12 hours; after 4 hours A loses everything for 30 minutes. B is as good as A."""
     begins, ends = START + 4 * 3_600, START + 4.5 * 3_600
     latency = {"approved": {"family": "lognormal", "median": 1_500.0, "sigma": 0.5}}
@@ -44,7 +44,7 @@ def lived(part: str) -> Lived:
     back = ((after["processor"] == "A") & (after["decision"] == "rank")).to_numpy()
     settled = np.convolve(back, np.ones(5), "valid") == 5  # five in a row: it is taken back, not just tried
     far = a[(a["at"] < begins) | (a["at"] > ends + 3 * 3_600)]
-    return Lived(
+    return InOutage(
         (detected - begins) / 60,
         (float(after["at"].to_numpy()[settled.argmax()]) - ends) / 60 if settled.any() else float("nan"),
         len(lost), int((lost["at"] > detected).sum()), int((far["decision"] == "failover").sum()),
@@ -52,7 +52,7 @@ def lived(part: str) -> Lived:
 
 
 def test_beside_the_other_parts() -> None:
-    table = {part: lived(part) for part in PARTS["failover"] if part != "none"}
+    table = {part: in_outage(part) for part in PARTS["failover"] if part != "none"}
     for part, row in table.items():
         print(f"{part:18} detect {row.detect_min:5.2f} min  failback {row.failback_min:6.2f} min  lost {row.lost:4d} "
               f"(after detection {row.probes_lost:4d})  diverted in vain {row.false}")
