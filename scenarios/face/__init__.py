@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "BadInput", "Calibration", "CheckResult", "Choice", "Draw", "ExperimentResult", "History", "Lift",
-    "Payment", "Policy", "PowerResult", "RunResult", "Scenario", "Send", "Skip", "Stop", "View", "Wait",
-    "__version__",
+    "Payment", "Policy", "PowerResult", "RunResult", "Scenario", "Send", "Skip", "Stop", "View", "Wait", "__version__",
     "auto_winner", "calibrate", "catalog", "check", "experiment", "make_history", "power", "read_history", "read_run",
     "run", "testing",
 ]
