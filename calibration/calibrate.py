@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from routesim.calibration.comebacks import fit_comebacks
+from routesim.calibration.history.quarantine import Quarantine
 from routesim.calibration.history.read import History
 from routesim.calibration.issuer.fit import FittedIssuer, fit_issuer
 from routesim.calibration.latency import FittedLatency, fit_latency
@@ -24,16 +25,16 @@ from routesim.calibration.sequences import issuer_spoke, sequences
 from routesim.reports.metrics.support import Support
 from routesim.sim.arrays import Bools
 from routesim.sim.errors import BadInput
-from routesim.sim.files import filling, write_table
+from routesim.sim.files import write_table
+from routesim.sim.folders import Claim, publishing
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel, Code, FeeDocument, Model, Processor
+from routesim.sim.model_folder import MODEL, ModelFolder
 from routesim.sim.outages import outage_table
 from routesim.sim.trace import Trace, seconds
 from routesim.sim.uncertainty import Block, Scale, Uncertainty, pointer
 
-SUPPORT = "support.parquet"
 NO_FEES = "the profile tells no fees, so costs are zero; give them under `world: processors:`"
-OUTAGES = "outages.parquet"
 PACKAGES = ("routesim", "numpy", "scipy", "pandas", "pyarrow", "duckdb", "sqlglot", "simpy")
 
 
@@ -52,12 +53,18 @@ class Calibration:
     support: Support
     outages: pa.Table
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model folder, whole or not at all. Raises BadInput where it cannot be written."""
-        with filling(Path(folder), last="model.json") as inside:
-            write_table(inside / SUPPORT, self.support.to_table())
-            write_table(inside / OUTAGES, self.outages)
-            self.model.save(inside)
+    def save(self, folder: str | Path | Claim, quarantine: Quarantine | None = None) -> None:
+        """Write the model folder, with the rows that were set aside: an earlier one is replaced as a whole.
+
+        Raises BadInput where it cannot be written, or another process writes it.
+        """
+        with publishing(Path(folder) if isinstance(folder, str) else folder, MODEL) as made:
+            files = ModelFolder(made)
+            write_table(files.support, self.support.to_table())
+            write_table(files.outages, self.outages)
+            if quarantine is not None:
+                quarantine.write(files.quarantine)
+            self.model.write(made)
 
     @property
     def processors(self) -> tuple[str, ...]:

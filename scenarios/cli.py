@@ -51,6 +51,16 @@ def common(show_version: Annotated[bool, typer.Option("--version", callback=_ver
 def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all that the demo makes")] = Path("demo"),
          ) -> None:
     """Made-up history → calibrate → check → run → report."""
+    from routesim.sim.folders import held
+
+    with held(out_dir / "demo"):
+        passed = _demo(out_dir)
+    raise typer.Exit(0 if passed else 1)
+
+
+def _demo(out_dir: Path) -> bool:
+    """Whether the check passed."""
+    from routesim.scenarios.commands.check import run_check
     from routesim.scenarios.commands.demo import DAYS, PER_DAY, SPLIT, prepare_scenario
 
     extract, model = out_dir / "history", out_dir / "model"
@@ -60,14 +70,11 @@ def demo(out_dir: Annotated[Path, typer.Option("--out", help="folder for all tha
     calibrate(str(extract), model, until=SPLIT)
     out.rule("3. check the model on the fifth, which it has not seen")
     progress, told = counting(err, "checking")
-    from routesim.scenarios.commands.check import run_check
-
     with progress:
         passed = run_check(model, extract, None, _moment(SPLIT, "--from"), None, out_dir, None, out, told)
     out.rule("4. run a scenario on the fifth week")
-    scenario = prepare_scenario(out_dir)
-    run(scenario, out_dir / "run")
-    raise typer.Exit(0 if passed else 1)
+    run(prepare_scenario(out_dir), out_dir / "run")
+    return passed
 
 
 @app.command()
@@ -95,17 +102,17 @@ def calibrate(source: Annotated[str, typer.Argument(help="a folder of views, a f
     """Fit a model, with its uncertainty, to a history."""
     from routesim.calibration.calibrate import calibrate as fit
     from routesim.calibration.history.read import read_history
-    from routesim.sim.files import filling
+    from routesim.sim.folders import claimed
+    from routesim.sim.model_folder import MODEL
 
     try:
         zone = known_timezone(timezone)
     except ValueError as error:
         raise BadInput(str(error), "--timezone") from None
-    with err.status("reading history") as status, filling(model, last="model.json") as folder:
+    with err.status("reading history") as status, claimed(model, MODEL) as claim:
         found = read_history(source, profile, _moment(from_, "--from"), _moment(until, "--until"))
         result = fit(found, zone, model.name, status.update)
-        result.save(folder)
-        found.quarantine.write(folder)
+        result.save(claim, found.quarantine)
     _tell_quarantine(found.quarantine)
     fitted = result.model.model
     out.print(f"model of {len(fitted.processors)} processors from {found.log.payments.num_rows:,} payments, "
@@ -143,28 +150,29 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
         workers: Annotated[int | None, typer.Option(min=1, help="local processes; all cores if left out")] = None,
         overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None) -> None:
     """Run a scenario and write its report."""
+    from routesim.reports.run.folder import RUN
     from routesim.scenarios.document.loading import load_scenario
     from routesim.scenarios.running.runner import prepare
     from routesim.scenarios.running.runner import run as run_scenario
-    from routesim.scenarios.running.work_folder import check_replaceable
+    from routesim.sim.folders import claimed
 
     loaded = load_scenario(scenario, overrides or [])
     target = out_dir or Path("runs") / loaded.scenario
-    check_replaceable(target)
-    with err.status("reading the model and the trace"):
-        prepared = prepare(loaded)
-    progress, told = counting(err, loaded.scenario)
-    with progress:
-        run_scenario(prepared, target, workers, told)
-    _show(target)
+    with claimed(target, RUN) as claim:
+        with err.status("reading the model and the trace"):
+            prepared = prepare(loaded)
+        progress, told = counting(err, loaded.scenario)
+        with progress:
+            run_scenario(prepared, claim, workers, told)
+        _show(target)
 
 
 def _show(run_dir: Path) -> None:
     from routesim.reports.pages.terminal import summary_table
-    from routesim.reports.run.folder import read
+    from routesim.reports.run.folder import RunFolder, read
 
     out.print(summary_table(read(run_dir)))
-    out.print(f"\n{run_dir / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"\n{RunFolder(run_dir).page}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -1,9 +1,8 @@
-"""Writing files so that nothing half-written is ever seen: a temporary name first, then a rename."""
+"""Writing and reading one file: what is written is seen whole or not at all, and a failure is told as bad input."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,53 +12,13 @@ import pyarrow.parquet as pq
 
 from routesim.sim.errors import BadInput
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, and move it there when the block ends well.
-
-    Raises BadInput when the folder cannot be written or is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with _written(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(path)
-    finally:
-        # A full or read-only disk may refuse even this; the error above is the one to tell.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+TEMPORARY = ".*.[0-9]*.part"
+"""The pattern of the names under which files are written before they get their own."""
 
 
 @contextmanager
-def filling(folder: Path, last: str) -> Iterator[Path]:
-    """Yield a temporary folder beside ``folder``; when the block ends well, move its files there, ``last`` at the end.
-
-    Other files of ``folder`` stay. When the block fails, ``folder`` is as it was. Raises BadInput at once when the
-    folder cannot be written.
-    """
-    whole = folder.absolute()
-    temporary = whole.with_name(f".{whole.name}.{os.getpid()}.part")
-    if whole.exists() and not whole.is_dir():
-        raise BadInput("is a file; choose a folder", str(folder))
-    try:
-        with _written(folder):
-            temporary.mkdir(parents=True)
-        yield temporary
-        with _written(folder):
-            whole.mkdir(exist_ok=True)
-            for file in sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name)):
-                file.replace(whole / file.name)
-    except BadInput as error:  # what was wrong with the temporary folder is told of the one that is meant
-        raise BadInput(error.message, error.where and error.where.replace(str(temporary), str(folder))) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """Tell a failure to write ``path`` as bad input."""
+def writing(path: Path) -> Iterator[None]:
+    """Tell a failure to write ``path`` as BadInput."""
     try:
         yield
     except OSError as error:
@@ -67,10 +26,44 @@ def _written(path: Path) -> Iterator[None]:
             from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, and move it there, on the disk, when the block ends well.
+
+    Raises BadInput when the folder cannot be written or is full.
+    """
+    # The process's number keeps a worker that outlives its killed parent from writing into a later one's file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            synchronise(temporary)
+            temporary.replace(path)
+    finally:
+        # A full or read-only disk may refuse even this; the error above is the one to tell.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def synchronise(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text in UTF-8, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_table(path: Path, table: pa.Table) -> None:

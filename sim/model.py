@@ -16,6 +16,8 @@ from routesim.policies.vocabulary import Fee, Terms
 from routesim.sim.distributions import Distribution
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_text
+from routesim.sim.folders import publishing, recover
+from routesim.sim.model_folder import MODEL, ModelFolder
 from routesim.sim.uncertainty import Uncertainty
 
 FORMAT: Literal["routesim-model"] = "routesim-model"
@@ -228,16 +230,21 @@ class CalibratedModel:
         return World(self.model)
 
     def save(self, folder: Path) -> None:
-        """Write the model folder, each file under a temporary name first."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Publish the model folder: the earlier one is replaced as a whole. Raises BadInput as ``folders.claimed``."""
+        with publishing(folder, MODEL) as made:
+            self.write(made)
+
+    def write(self, folder: Path) -> None:
+        """Write the model's own files into a folder that is being made, the document last."""
         text = json.dumps(self.model.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
-        self.uncertainty.save(folder / "uncertainty.parquet")
-        write_text(folder / "model.json", text + "\n")
+        self.uncertainty.save(ModelFolder(folder).uncertainty)
+        write_text(ModelFolder(folder).document, text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> CalibratedModel:
         """Read a model folder (or a lone model.json). Raises BadInput when it is none, or of a newer version."""
-        path = folder / "model.json" if folder.is_dir() else folder
+        recover(folder)
+        path = ModelFolder(folder).document if folder.is_dir() else folder
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -254,7 +261,7 @@ class CalibratedModel:
         except ValidationError as error:
             first = error.errors()[0]
             raise BadInput(f"{'/'.join(map(str, first['loc']))}: {first['msg']}", str(path)) from None
-        return cls(model, Uncertainty.load(path.parent / "uncertainty.parquet"))
+        return cls(model, Uncertainty.load(ModelFolder(path.parent).uncertainty))
 
 
 def _assign(document: Any, pointer: str, value: float) -> None:

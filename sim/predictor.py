@@ -79,7 +79,7 @@ class ModelForesight:
         self._keys = trace.keys[self._order]
         self._processors: dict[str, _Processor] = {}
         self._mean: dict[str, float] = {}
-        self._kept: dict[str, tuple[tuple[Answer, ...], ModelOutlook]] = {}
+        self._kept: dict[str, tuple[float, tuple[Answer, ...], ModelOutlook]] = {}
 
     def probability(self, payment: Payment, answers: Sequence[Answer], processor: str, at: float) -> float:
         """Probability that an attempt sent to ``processor`` at ``at`` (seconds since the epoch) is approved."""
@@ -89,12 +89,13 @@ class ModelForesight:
         """What is foreseen of ``payment`` after ``answers``."""
         known = tuple(answers)
         kept = self._kept.get(payment.payment_id)
-        if kept is not None and kept[0] == known:
-            return kept[1]
+        # One who comes back does so at another time in another replication.
+        if kept is not None and kept[1] == known and kept[0] == payment.arrived_at:
+            return kept[2]
         found = self._filtered(payment, known)
         if len(self._kept) >= _KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[payment.payment_id] = (known, found)
+        self._kept[payment.payment_id] = (payment.arrived_at, known, found)
         return found
 
     def _filtered(self, payment: Payment, answers: tuple[Answer, ...]) -> ModelOutlook:

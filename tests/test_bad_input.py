@@ -26,6 +26,7 @@ from routesim.scenarios.running.runner import run
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table
 from routesim.sim.model import CalibratedModel
+from routesim.sim.model_folder import ModelFolder
 from tests.conftest import Command, Ended
 from tests.small import SCENARIO, Small, contents
 
@@ -51,7 +52,7 @@ def everything(folder: Path) -> set[str]:
 def ready(tmp_path: Path) -> Iterator[Path]:
     """A folder in which nothing but what the test itself made may appear."""
     yield tmp_path
-    assert not [name for name in everything(tmp_path) if name.split("/")[0] in ("out", ".out.part")]
+    assert not [name for name in everything(tmp_path) if name.split("/")[0] == "out" or name.startswith(".out.")]
 
 
 # --- the scenario
@@ -234,8 +235,9 @@ WRITING = ["run", "calibrate", "history"]
 @pytest.fixture
 def quick(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibration takes no time, and gives the small model."""
-    known = Calibration(CalibratedModel.load(small.model), Support.from_table(read_table(small.model /
-                        calibrating.SUPPORT)), read_table(small.model / calibrating.OUTAGES))
+    folder = ModelFolder(small.model)
+    known = Calibration(CalibratedModel.load(small.model), Support.from_table(read_table(folder.support)),
+                        read_table(folder.outages))
     monkeypatch.setattr(calibrating, "calibrate", lambda *_: known)
 
 
@@ -302,7 +304,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch) -> Refusing:
     return refuse
 
 
-@pytest.mark.parametrize("at", ["fingerprint", "attempts/policy=breaker/world=000/luck=000/part-0.parquet",
+@pytest.mark.parametrize("at", ["attempts/policy=breaker/world=000/luck=000/part-0.parquet",
                                 "001-000.json", "summary.json", "report.html"])
 def test_a_disk_that_is_full_in_the_midst_of_a_run(command: Command, small: Small, tmp_path: Path, no_room: Refusing,
                                                    at: str) -> None:

@@ -23,7 +23,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {  # folder to its rooms, and the rooms 
                  "route": {""}},
     "sim": {"": set()},
     "reports": {"": set(), "metrics": {""}, "statistics": {"metrics"}, "outages": {"metrics", "statistics"},
-                "run": {"", "metrics", "outages", "statistics"}, "experiment": {"", "metrics", "statistics"},
+                "run": {"", "metrics", "outages", "statistics"}, "experiment": {"", "metrics", "run", "statistics"},
                 "pages": {"", "experiment", "metrics", "run", "statistics"}, "athia": {"experiment", "metrics", "run"}},
     "calibration": {"": {"history", "issuer", "outages"}, "history": set(), "issuer": {""}, "outages": {"", "history"},
                     "check": {"", "history", "issuer", "outages"}, "off_policy": set(), "made_up": set()},

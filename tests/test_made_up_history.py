@@ -18,9 +18,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from routesim.calibration.history.read import read_history
-from routesim.calibration.made_up import DIRT, described_world, history, legacy_factory, make_history
+from routesim.calibration.made_up import DIRT, described_world, legacy_factory, make_history
 from routesim.policies.catalog import PolicyParts, build
 from routesim.policies.vocabulary import Action, Answer, Choice, Draw, Payment, Send, Stop, View
+from routesim.sim import files
 from routesim.sim.distributions import Constant
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, Model
@@ -385,7 +386,7 @@ def test_a_history_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path,
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(history.pq, "write_table", full)
+    monkeypatch.setattr(files.pq, "write_table", full)
     with pytest.raises(BadInput, match="No space left"):
         make_history(out, **(ENOUGH_FOR_BYTES | {"seed": 9}))
     assert digest(out) == before

@@ -286,11 +286,11 @@ ROUTES = """\
 
 def choices(small: Small, folder: Path) -> tuple[dict[str, FirstChoices], Trace, list[str]]:
     prepared = small.prepare(folder, text=_with_routes())
-    trace, study = prepared.study.trace(), prepared.study
+    trace, study = prepared.study.trace, prepared.study
     terms = {name: p.terms(name) for name, p in supposed_processors(study.scenario, study.model.model).items()}
     rows = np.arange(len(trace))
     made = {name: first_choices(make(), trace, rows, terms, sorted(terms), 5)
-            for name, make in study.factories().items()}
+            for name, make in study.factories.items()}
     return made, trace, sorted(terms)
 
 

@@ -15,13 +15,13 @@ import pytest
 
 from routesim.calibration.history.read import read_history
 from routesim.calibration.outages.find import find_outages
-from routesim.reports.run.folder import read
+from routesim.reports.run.folder import RUN, read
 from routesim.scenarios.document.loading import load_scenario
 from routesim.scenarios.running import runner
 from routesim.scenarios.running.replicate import Replication, Study, replicate
 from routesim.scenarios.running.runner import Prepared, prepare, run
-from routesim.scenarios.running.work_folder import check_replaceable
 from routesim.sim.errors import BadInput
+from routesim.sim.folders import check_replaceable
 from tests.small import Small, contents
 
 QUANTILES = {"p50", "p95", "p99"}
@@ -212,7 +212,7 @@ def test_an_interrupted_run_goes_on_where_it_was(prepared: Prepared, tmp_path: P
 def test_a_replication_that_was_cut_short_is_simulated_again(prepared: Prepared, tmp_path: Path, done: Path,
                                                              simulated: list[tuple[int, int]]) -> None:
     interrupted(prepared, tmp_path / "run", after=2)
-    first, second = sorted((tmp_path / ".run.part" / "replications").glob("*.json"))
+    first, second = sorted(tmp_path.glob(".run.*.part/kept/*.json"))
     first.write_bytes(first.read_bytes()[:-50])
     second.with_suffix(".outages.parquet").unlink()
     run(prepared, tmp_path / "run", workers=1)
@@ -350,22 +350,23 @@ def measured(payments: pd.DataFrame) -> pd.Index:
 
 
 def test_an_earlier_run_and_an_empty_folder_may_be_replaced(done: Path, tmp_path: Path) -> None:
-    check_replaceable(done)
-    check_replaceable(tmp_path)
-    check_replaceable(tmp_path / "new" / "folder")
+    check_replaceable(done, RUN)
+    check_replaceable(tmp_path, RUN)
+    check_replaceable(tmp_path / "new" / "folder", RUN)
 
 
-def test_nothing_else_is_replaced(tmp_path: Path) -> None:
+def test_nothing_else_is_replaced(prepared: Prepared, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("keep me", encoding="utf-8")
     with pytest.raises(BadInput, match="something else than a run"):
-        check_replaceable(tmp_path)
+        run(prepared, tmp_path)
     (tmp_path / "summary.json").write_text("{}", encoding="utf-8")  # a run's name does not make it a run's folder
     with pytest.raises(BadInput, match="which would be lost"):
-        check_replaceable(tmp_path)
+        run(prepared, tmp_path)
     with pytest.raises(BadInput, match="is a file"):
-        check_replaceable(tmp_path / "notes.txt")
+        run(prepared, tmp_path / "notes.txt")
     with pytest.raises(BadInput, match="cannot write"):
-        check_replaceable(tmp_path / "notes.txt" / "below" / "run")
+        run(prepared, tmp_path / "notes.txt" / "below" / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "summary.json"]
 
 
 # --- paired runs

@@ -6,18 +6,18 @@ One step ahead (``check_steps``), conditional on what history did; the processor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-
-import joblib
 
 from routesim.calibration.check.findings import Finding, judge
 from routesim.calibration.check.processors import check_processors
-from routesim.calibration.check.replay import check_replay, figures, replay
+from routesim.calibration.check.replay import Replays, check_replay, figures, replay
 from routesim.calibration.check.steps import check_steps
 from routesim.calibration.history.read import History
 from routesim.calibration.outages.find import find_outages
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel
+from routesim.sim.parallel import on_processes
 
 WORLDS, LUCK = 20, 2
 
@@ -34,9 +34,8 @@ def check(model: CalibratedModel, history: History, workers: int | None = None, 
         raise BadInput(f"history has processors that the model does not know: {', '.join(sorted(unknown))}; "
                        "calibrate on a history that has them", history.provenance.get("source"))
     runs = [(world, luck) for world in range(WORLDS) for luck in range(LUCK)]
-    jobs = (joblib.delayed(replay)(model, log, seed, world, luck) for world, luck in runs)
     simulated = []
-    for one in joblib.Parallel(n_jobs=workers or -1, return_as="generator", batch_size=1)(jobs):
+    for one in on_processes(replay, Replays(model, log, seed), runs, workers or os.cpu_count() or 1, ordered=True):
         simulated.append(one)
         told(len(simulated), len(runs) + 1)
     found = find_outages(log, history.health_skips)

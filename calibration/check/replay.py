@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -21,14 +24,36 @@ from routesim.sim.outages import draw_outages
 from routesim.sim.trace import Trace
 
 
-def replay(model: CalibratedModel, log: AttemptLog, seed: int, world: int, luck_number: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Replays:
+    """What all replays of a history have in common; the trace and the router's tables are made once a process."""
+
+    model: CalibratedModel
+    log: AttemptLog
+    seed: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made when it is asked for: each process makes its own."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The payments to replay."""
+        return Trace(self.log.payments, self.model.model.timezone)
+
+    @cached_property
+    def tables(self) -> LoggedTables:
+        """The merchant's own router."""
+        return LoggedTables.model_validate(self.model.model.logged)
+
+
+def replay(replays: Replays, world: int, luck_number: int) -> dict[str, float]:
     """The figures of one replay of a history's payments, in one drawn world."""
-    trace = Trace(log.payments, model.model.timezone)
-    drawn = model.draw(world, seed)
-    luck = Luck(seed, world, luck_number)
+    trace = replays.trace
+    drawn = replays.model.draw(world, replays.seed)
+    luck = Luck(replays.seed, world, luck_number)
     outages = draw_outages(drawn.model, luck, float(trace.arrived_at[0]), float(trace.arrived_at[-1]) + RUN_OUT_S)
-    policy = Logged(LoggedTables.model_validate(model.model.logged))
-    return figures(Engine(trace, IssuerDecisions(drawn, trace), policy, luck, outages).run().log)
+    return figures(Engine(trace, IssuerDecisions(drawn, trace), Logged(replays.tables), luck, outages).run().log)
 
 
 def figures(log: AttemptLog) -> dict[str, float]:
@@ -49,7 +74,7 @@ def figures(log: AttemptLog) -> dict[str, float]:
     return found
 
 
-def check_replay(observed: Mapping[str, float], simulated: list[Mapping[str, float]]) -> list[Surprise]:
+def check_replay(observed: Mapping[str, float], simulated: Sequence[Mapping[str, float]]) -> list[Surprise]:
     """Each figure against a new realisation: Student's t on the replays' mean and spread."""
     surprises = []
     for name, value in observed.items():

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from routesim.sim.files import write_table
 
 QUARANTINED = pa.schema([
     pa.field("table", pa.string(), nullable=False, metadata={"doc": "payments or attempts"}),
@@ -39,16 +40,9 @@ class Quarantine:
         """Rows mended or set aside for this reason, over all tables."""
         return sum(n for (_, why), n in (*self.mended.items(), *self.quarantined.items()) if why == reason)
 
-    def write(self, path: str | Path) -> Path:
-        """Write the rows set aside as ``path``, or as ``quarantine.parquet`` in that folder; return the file."""
-        file = Path(path)
-        if file.is_dir() or file.suffix != ".parquet":
-            file.mkdir(parents=True, exist_ok=True)
-            file = file / "quarantine.parquet"
-        temporary = file.with_name(file.name + ".part")
-        pq.write_table(self.rows, temporary)
-        temporary.replace(file)
-        return file
+    def write(self, path: Path) -> None:
+        """Write the rows set aside as a Parquet file."""
+        write_table(path, self.rows)
 
 
 @dataclass

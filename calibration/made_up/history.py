@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from routesim.calibration.made_up.cut import Cut, cut_at
 from routesim.calibration.made_up.described import (
@@ -30,12 +26,15 @@ from routesim.policies.vocabulary import Policy
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine
 from routesim.sim.errors import BadInput
+from routesim.sim.files import write_table, write_text
+from routesim.sim.folders import Claim, Kind, claimed
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import CalibratedModel, Model, World
 from routesim.sim.outages import draw_outages, outage_table
 from routesim.sim.trace import Trace
 
 TRUTH = "truth"  # the folder beside the views that tells what no real extract would
+HISTORY = Kind("made-up history", ("*.parquet", TRUTH), mark=f"{TRUTH}/truth.json")
 _DAY_S = 86_400.0
 
 
@@ -53,10 +52,13 @@ def make_history(out: Path, days: int = 28, per_day: float = 2600, seed: int = 1
     The folder appears whole or not at all, and the same arguments give the same bytes. Raises BadInput where there is
     nothing to make, or where ``out`` holds anything but an earlier made-up history, which is replaced.
     """
-    tell = progress or (lambda _: None)
-    out = Path(out)
-    _refuse_to_overwrite(out)
-    model = described_world() if world is None else world
+    with claimed(Path(out), HISTORY) as claim:
+        return _make(claim, days, per_day, seed, policy_factory, described_world() if world is None else world, dirty,
+                     start, progress or (lambda _: None))
+
+
+def _make(claim: Claim, days: int, per_day: float, seed: int, policy_factory: Callable[[], Policy] | None,
+          model: Model, dirty: bool, start: datetime, tell: Callable[[str], None]) -> dict[str, Any]:
     tell("payments")
     trace = Trace(make_trace(days, per_day, seed, start), model.timezone)
     if len(trace) == 0:
@@ -77,15 +79,15 @@ def make_history(out: Path, days: int = 28, per_day: float = 2600, seed: int = 1
              "dirt": dict(DIRT) if dirty else {}, "outages": len(outages),
              "refused": {refusal.name: n for refusal, n in sorted(simulated.refusals.items())},
              "unfinished": simulated.unfinished, "observed": _observed(cut)}
-    with _replacing_folder(out) as folder:
+    with claim.work() as work:
+        known = work.made / TRUTH
         for view, table in (soil(views, seed) if dirty else views).items():
-            pq.write_table(table, folder / f"{view}.parquet", compression="zstd")
-        CalibratedModel(model).save(folder / TRUTH / "model")
-        pq.write_table(outage_table(outages), folder / TRUTH / "outages.parquet", compression="zstd")
+            write_table(work.made / f"{view}.parquet", table)
+        CalibratedModel(model).write(known / "model")
+        write_table(known / "outages.parquet", outage_table(outages))
         if policy_factory is None:
-            (folder / TRUTH / "legacy.yaml").write_text(legacy_text(), encoding="utf-8")
-        text = json.dumps(truth, indent=1, allow_nan=False)
-        (folder / TRUTH / "truth.json").write_text(text + "\n", encoding="utf-8")
+            write_text(known / "legacy.yaml", legacy_text())
+        write_text(known / "truth.json", json.dumps(truth, indent=1, allow_nan=False) + "\n")
     return truth
 
 
@@ -120,31 +122,3 @@ def _observed(cut: Cut) -> dict[str, Any]:
 
 def _share(values: pd.Series) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _refuse_to_overwrite(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BadInput("is a file; a history is a folder: choose another name", str(out))
-    if out.is_dir() and any(out.iterdir()) and not (out / TRUTH / "truth.json").is_file():
-        raise BadInput("holds something else than a made-up history; choose a new or an empty folder", str(out))
-
-
-@contextmanager
-def _replacing_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out`` that takes its place when the block ends well."""
-    whole = out.absolute()
-    temporary, old = (whole.with_name(f".{whole.name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    try:
-        (temporary / TRUTH).mkdir(parents=True)
-        yield temporary
-        if whole.exists():
-            whole.rename(old)
-        temporary.rename(whole)
-    except OSError as error:
-        if old.exists() and not whole.exists():
-            old.rename(whole)
-        raise BadInput(f"cannot write: {error.strerror or error}; choose a folder that can be written", str(out)) \
-            from None
-    finally:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)

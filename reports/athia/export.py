@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,16 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from routesim.reports.athia.lift import LIFT, Row, comparison_rows, experiment_rows, lift_batches
-from routesim.reports.athia.rows import Part, Rows, chosen_policies, parts, run_id
+from routesim.reports.athia.rows import Rows, chosen_policies, parts, run_id
 from routesim.reports.athia.tables import ddl, duckdb_ddl, platform_tables
-from routesim.reports.experiment.folder import MARK
-from routesim.reports.run.folder import Run, read
+from routesim.reports.experiment.folder import ExperimentFolder
+from routesim.reports.run.folder import LogPart, Run, RunFolder, read
 from routesim.sim.errors import BadInput
-from routesim.sim.files import filling
+from routesim.sim.files import write_text, writing
+from routesim.sim.folders import Claim, Kind, claimed, recover
 
 Format = Literal["parquet", "duckdb", "both"]
 DDL_FILE, DUCKDB_FILE, EXPORT_JSON = "athia_snowflake.sql", "athia.duckdb", "export.json"
-_SCRATCH = "scratch"
+EXPORT = Kind("export")
 Told = Callable[[int, int], None]  # parts done, and to do
 
 
@@ -37,44 +37,34 @@ def export(run_dir: Path, out: Path, policies: Iterable[str] = (), form: Format 
     holds the same rows. Raises BadInput for a folder that is no run, that kept no log, or that cannot be written, for
     an unknown policy, and where ``out`` is not empty.
     """
-    check_empty(out)
-    if experiment is None and (run_dir / MARK).is_file():
-        experiment = run_dir
-    if experiment == run_dir and not (run_dir / "summary.json").is_file():
-        if list(policies):
-            raise BadInput("goes with the folder of a run; this is an experiment's", "--policy")
-        return _write(out, None, [], experiment_rows(run_dir), form, told)
-    run = read(run_dir)
-    chosen = chosen_policies(run, list(policies))
-    lifts = comparison_rows(run, chosen) if experiment is None else experiment_rows(experiment)
-    return _write(out, run, parts(run, chosen), lifts, form, told)
+    with claimed(out, EXPORT) as claim:
+        recover(run_dir)
+        if experiment is None and ExperimentFolder(run_dir).figures.is_file():
+            experiment = run_dir
+        if experiment == run_dir and not RunFolder(run_dir).summary.is_file():
+            if list(policies):
+                raise BadInput("goes with the folder of a run; this is an experiment's", "--policy")
+            return _write(claim, None, [], experiment_rows(run_dir), form, told)
+        run = read(run_dir)
+        chosen = chosen_policies(run, list(policies))
+        lifts = comparison_rows(run, chosen) if experiment is None else experiment_rows(experiment)
+        return _write(claim, run, parts(run, chosen), lifts, form, told)
 
 
-def _write(out: Path, run: Run | None, found: list[Part], lifts: Iterable[Row], form: Format, told: Told
+def _write(claim: Claim, run: Run | None, found: list[LogPart], lifts: Iterable[Row], form: Format, told: Told
            ) -> dict[str, int]:
-    with filling(out, EXPORT_JSON) as folder:
-        scratch = folder / _SCRATCH
-        scratch.mkdir()
-        holding = scratch if form == "duckdb" else folder
-        written = _write_parquet(run, found, lifts, holding, scratch, told)
-        if form != "parquet":
-            _write_duckdb(holding, folder / DUCKDB_FILE)
-        (folder / DDL_FILE).write_text(ddl(), encoding="utf-8")
-        document = _document(run, found, written)
-        (folder / EXPORT_JSON).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(scratch)
+    with claim.work() as work:
+        holding = work.scratch if form == "duckdb" else work.made
+        with writing(claim.out):
+            written = _write_parquet(run, found, lifts, holding, work.scratch, told)
+            if form != "parquet":
+                _write_duckdb(holding, work.made / DUCKDB_FILE)
+        write_text(work.made / DDL_FILE, ddl())
+        write_text(work.made / EXPORT_JSON, json.dumps(_document(run, found, written), indent=1) + "\n")
     return written
 
 
-def check_empty(out: Path) -> None:
-    """Raise BadInput unless ``out`` is absent or an empty folder."""
-    if out.exists() and not out.is_dir():
-        raise BadInput("is a file; choose a folder", str(out))
-    if out.is_dir() and any(out.iterdir()):
-        raise BadInput("the folder is not empty; choose another one", str(out))
-
-
-def _write_parquet(run: Run | None, found: list[Part], lifts: Iterable[Row], folder: Path, scratch: Path, told: Told
+def _write_parquet(run: Run | None, found: list[LogPart], lifts: Iterable[Row], folder: Path, scratch: Path, told: Told
                    ) -> dict[str, int]:
     tables = platform_tables()
     written = dict.fromkeys(tables, 0)
@@ -113,7 +103,7 @@ def _write_duckdb(parquet: Path, path: Path) -> None:
                                   ).insert_into(name)
 
 
-def _document(run: Run | None, found: list[Part], written: dict[str, int]) -> dict[str, Any]:
+def _document(run: Run | None, found: list[LogPart], written: dict[str, int]) -> dict[str, Any]:
     """What was exported of what: enough to tell a part from the whole."""
     if run is None:
         return {"rows": written}

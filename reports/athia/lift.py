@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from routesim.reports.athia.rows import read_columns, run_id, simulated_id
 from routesim.reports.athia.tables import platform_tables
-from routesim.reports.experiment.folder import LOOKS, MARK
+from routesim.reports.experiment.folder import LOOKS, ExperimentFolder
 from routesim.reports.experiment.rules import RULES
 from routesim.reports.run.folder import Run, only
 from routesim.sim.errors import BadInput
+from routesim.sim.folders import recover
 
 LIFT = "ATHIA_EXPERIMENT_LIFT"
-LOOKS_FILE = "looks.parquet"
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 Row = dict[str, Any]
@@ -78,22 +78,24 @@ def _known(value: float | None) -> float | None:
 
 
 def experiment_rows(folder: Path) -> Iterator[Row]:
-    """One row for each look, treatment and rule of an experiment's folder (LOOKS in reports/experiment_folder.py).
+    """One row for each look, treatment and rule of an experiment's folder (LOOKS of experiment.folder).
 
     The lift's interval is Wald's for two independent proportions p of n and q of m payments:
     q - p ± 1.96 √(p (1 - p) / n + q (1 - q) / m). Raises BadInput where the folder holds no such thing.
     """
-    name, variants = _experiment(folder / MARK)
-    looks = read_columns(folder / LOOKS_FILE, LOOKS.names, "experiment")
+    where = ExperimentFolder(folder)
+    recover(folder)
+    name, variants = _experiment(where.figures)
+    looks = read_columns(where.looks, LOOKS.names, "experiment")
     control = variants[0]
-    own_id = simulated_id("experiment", hashlib.sha256((folder / MARK).read_bytes()).hexdigest())
+    own_id = simulated_id("experiment", hashlib.sha256(where.figures.read_bytes()).hexdigest())
     rows = (row for batch in looks.to_batches() for row in batch.to_pylist())
     for place, group in groupby(rows, lambda row: (row["setting"], row["replication"], row["day"])):
         arms = {row["variant"]: row for row in group}
         lacking = [each for each in variants if each not in arms]
         if lacking:
             raise BadInput(f"setting {place[0]}, replication {place[1]}, day {place[2]} has no row of {lacking[0]!r}; "
-                           f"run the experiment again", str(folder / LOOKS_FILE))
+                           f"run the experiment again", str(where.looks))
         for variant in variants[1:]:
             row = arms[variant]
             shared = {
@@ -113,7 +115,7 @@ def experiment_rows(folder: Path) -> Iterator[Row]:
 def _experiment(where: Path) -> tuple[str, list[str]]:
     """The scenario's name and the variants, control first."""
     if not where.is_file():
-        raise BadInput(f"not the folder of an experiment: it holds no {MARK}", str(where.parent))
+        raise BadInput(f"not the folder of an experiment: it holds no {where.name}", str(where.parent))
     try:
         told = json.loads(where.read_text(encoding="utf-8"))
         name, variants = str(told["scenario"]), list(told["variants"])

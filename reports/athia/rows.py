@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -20,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from routesim.policies.spelling import nearest
 from routesim.reports.athia.tables import HERE, platform_tables
 from routesim.reports.metrics.measure import DELIBERATE_DELAY_US
-from routesim.reports.run.folder import Run
+from routesim.reports.run.folder import LogPart, Run
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table
 from routesim.sim.log import ATTEMPTS, PAYMENTS
@@ -33,17 +32,6 @@ _PART = pa.schema([
     ("run_id", pa.string()), ("policy", pa.string()), ("world", pa.int32()), ("luck", pa.int32()),
     ("timezone", pa.string()), ("deliberate_delay_us", pa.int64()),
 ])
-
-
-@dataclass(frozen=True)
-class Part:
-    """The log of one replication of one policy."""
-
-    policy: str
-    world: int
-    luck: int
-    payments: Path
-    attempts: Path
 
 
 def simulated_id(*words: str | int) -> str:
@@ -59,7 +47,7 @@ def run_id(run: Run) -> str:
     """The run's id: of its manifest, which tells everything that went in. Raises BadInput where it is missing."""
     if not run.manifest:
         raise BadInput("the file is missing, and ids are made of it; run the scenario again",
-                       str(run.path / "manifest.json"))
+                       str(run.folder.manifest))
     return simulated_id(json.dumps(run.manifest, sort_keys=True))
 
 
@@ -71,14 +59,9 @@ def chosen_policies(run: Run, wanted: list[str]) -> list[str]:
     return [name for name in run.policies if not wanted or name in wanted]
 
 
-def parts(run: Run, policies: list[str]) -> list[Part]:
-    """The logs that the run kept of these policies. Raises BadInput where there is none, or one lacks its half."""
-    found = []
-    for policy in policies:
-        for attempts in sorted((run.path / "attempts" / f"policy={policy}").glob("world=*/luck=*/part-0.parquet")):
-            inside = attempts.relative_to(run.path / "attempts")
-            world, luck = (int(name.partition("=")[2]) for name in inside.parts[1:3])
-            found.append(Part(policy, world, luck, run.path / "payments" / inside, attempts))
+def parts(run: Run, policies: list[str]) -> list[LogPart]:
+    """The logs that the run kept of these policies. Raises BadInput where there is none."""
+    found = [part for policy in policies for part in run.folder.log_parts(policy)]
     if not found:
         raise BadInput("the run kept no attempt log (log: none); run the scenario with --set log=sample or log=all",
                        str(run.path))
@@ -87,11 +70,10 @@ def parts(run: Run, policies: list[str]) -> list[Part]:
 
 def timezone(run: Run) -> str:
     """The scenario's time zone. Raises BadInput where the run's scenario cannot be read."""
-    where = run.path / "scenario.yaml"
     try:
         return str(YAML(typ="safe", pure=True).load(run.scenario_text)["timezone"])
     except (YAMLError, KeyError, TypeError):
-        raise BadInput("tells no timezone; run the scenario again", str(where)) from None
+        raise BadInput("tells no timezone; run the scenario again", str(run.folder.scenario)) from None
 
 
 class Rows:
@@ -112,7 +94,7 @@ class Rows:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def of(self, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def of(self, part: LogPart) -> Iterator[tuple[str, pa.RecordBatch]]:
         """(table's name, rows in its schema), table after table. Raises BadInput for a log that cannot be used."""
         connection = self._connection
         known = [self._run_id, part.policy, part.world, part.luck, self._timezone, DELIBERATE_DELAY_US]

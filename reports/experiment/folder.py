@@ -1,4 +1,7 @@
-"""The part of an experiment's folder that reports write and read back: experiment.json and looks.parquet."""
+"""An experiment's folder: where everything lies in it, and the part of it that reports write and read back.
+
+``experiment.json`` holds the figures, ``looks.parquet`` every look of every test.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pyarrow as pa
 from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.record import Record
 from routesim.reports.experiment.rules import RULES
+from routesim.reports.run.folder import SHARED_NAMES, ScenarioFolder
 from routesim.reports.statistics.platform_rule import (
     ALPHA,
     FROM_DAY,
@@ -24,8 +28,11 @@ from routesim.reports.statistics.platform_rule import (
     Unmet,
 )
 from routesim.sim.errors import BadInput
+from routesim.sim.files import write_table, write_text
+from routesim.sim.folders import Kind, recover
 
-MARK = "experiment.json"
+_FIGURES, _LOOKS = "experiment.json", "looks.parquet"
+EXPERIMENT = Kind("experiment", (*SHARED_NAMES, _FIGURES, _LOOKS), mark=_FIGURES)
 _INT, _REAL, _TEXT = pa.int64(), pa.float64(), pa.string()
 
 
@@ -95,23 +102,44 @@ def in_words(unmet: Unmet) -> str:
             return f"revenue lower by more than {MOST_REVENUE_LOSS:.0%}"
 
 
+class ExperimentFolder(ScenarioFolder):
+    """Where everything lies in an experiment's folder."""
+
+    @property
+    def figures(self) -> Path:
+        """The chances, lifts, sizes and advice."""
+        return self.path / _FIGURES
+
+    @property
+    def looks(self) -> Path:
+        """The table of LOOKS."""
+        return self.path / _LOOKS
+
+    def write(self, figures: Mapping[str, Any], looks: pa.Table) -> None:
+        """Write both; the figures last, since their presence says that the rest is there."""
+        write_table(self.looks, looks)
+        write_text(self.figures, json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 @dataclass(frozen=True)
-class ExperimentFolder:
-    """What the page is made of."""
+class ExperimentRun:
+    """An experiment's folder, read: what the page is made of."""
 
     figures: dict[str, Any]
     manifest: dict[str, Any]
     scenario_text: str
 
 
-def read_experiment(folder: Path) -> ExperimentFolder:
+def read_experiment(path: Path) -> ExperimentRun:
     """Read an experiment's folder. Raises BadInput where it is none."""
-    if not (folder / MARK).is_file():
-        raise BadInput(f"not the folder of an experiment: it holds no {MARK}", str(folder))
+    folder = ExperimentFolder(path)
+    recover(path)
+    if not folder.figures.is_file():
+        raise BadInput(f"not the folder of an experiment: it holds no {folder.figures.name}", str(path))
     try:
-        figures = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        text = (folder / "scenario.yaml").read_text(encoding="utf-8")
+        figures = json.loads(folder.figures.read_text(encoding="utf-8"))
+        manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
+        text = folder.scenario.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(f"not readable ({error}); run the experiment again", str(folder)) from None
-    return ExperimentFolder(figures, manifest, text)
+        raise BadInput(f"not readable ({error}); run the experiment again", str(path)) from None
+    return ExperimentRun(figures, manifest, text)

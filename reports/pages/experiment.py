@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from routesim.reports.experiment.advice import best
-from routesim.reports.experiment.folder import ExperimentFolder, read_experiment
+from routesim.reports.experiment.folder import ExperimentFolder, ExperimentRun, read_experiment
 from routesim.reports.experiment.rules import RULES
 from routesim.reports.pages.experiment_pictures import days_picture, power_picture
-from routesim.reports.pages.frame import facts, page, sentences, write_page
+from routesim.reports.pages.frame import facts, page, sentences
 from routesim.reports.words import number
 
 _GUARDS = {"samples": "1,000 samples a variant", "lift": "at least 1 pp", "latency": "latency worse by 10 % at most",
            "revenue": "revenue lower by 5 % at most"}
 
 
-def html(folder: ExperimentFolder) -> str:
+def html(folder: ExperimentRun) -> str:
     """The page as text."""
     figures, manifest = folder.figures, folder.manifest
     control, *treatments = figures["variants"]
@@ -70,5 +70,5 @@ def _rules(figures: Mapping[str, Any], order: list[str]) -> list[dict[str, Any]]
 
 
 def render_experiment(folder: Path) -> Path:
-    """Write ``report.html`` into an experiment's folder. Raises BadInput where it is none."""
-    return write_page(folder / "report.html", html(read_experiment(folder)))
+    """Write the page into an experiment's folder; its path. Raises BadInput where it is none."""
+    return ExperimentFolder(folder).write_page(lambda: html(read_experiment(folder)))

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from routesim.reports.words import number, percent, percent_between, plus_minus, signed, unbroken
-from routesim.sim.files import write_text
+from routesim.sim.folders import publish_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,8 +34,9 @@ def page(template: str, **values: Any) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write the page, whole or not at all; its path. Raises BadInput where the folder can't be written."""
-    write_text(path, text)
+    """Write the page, whole or not at all; its path. Raises BadInput where the folder can't be written, or another
+    process writes the page."""
+    publish_file(path, text.encode())
     return path
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from routesim.reports.metrics.catalogue import METRICS, OUTAGE_METRICS, Metric
 from routesim.reports.pages.drawing import policy_colours
-from routesim.reports.pages.frame import facts, page, sentences, write_page
+from routesim.reports.pages.frame import facts, page, sentences
 from routesim.reports.pages.live_test_section import live_tests, payments_per_day
 from routesim.reports.pages.outage_section import cost_tables, timeline_picture
 from routesim.reports.pages.retry_section import RETRIES, late_retries
 from routesim.reports.pages.run_pictures import pictures
 from routesim.reports.pages.tables import Cell, Column, lift_cell, rows
 from routesim.reports.run.answers import answer, by_lift, headline
-from routesim.reports.run.folder import Run, read
+from routesim.reports.run.folder import Run, RunFolder, read
 from routesim.reports.run.off_policy import SHOWN, alarms, checked
 from routesim.reports.words import between, percent
 
@@ -117,5 +117,6 @@ def html(run: Run) -> str:
 
 
 def render(run_dir: Path) -> Path:
-    """Write ``report.html`` into a run's folder from what the folder holds. Raises BadInput where it is not a run's."""
-    return write_page(run_dir / "report.html", html(read(run_dir)))
+    """Write the page into a run's folder from what the folder holds; its path. Raises BadInput where it is not a
+    run's."""
+    return RunFolder(run_dir).write_page(lambda: html(read(run_dir)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +80,7 @@ def page_path(runs: TwoRuns, out: Path | None) -> Path:
     """Where the page goes: ``out``, or a file in the first run's folder. Raises BadInput for an ``out`` that is no
     page's name."""
     if out is None:
-        other = re.sub(r"[^\w.-]+", "_", runs.names[1])
-        return runs.first.path / f"compare_with_{other}.html"
+        return runs.first.folder.comparison(runs.names[1])
     if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
         raise BadInput("is no name for a page; give a file that ends in .html", f"--out {out}")
     return out

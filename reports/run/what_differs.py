@@ -25,7 +25,7 @@ _LONGEST = 160  # characters of a value; the scenarios themselves are in the fol
 def what_differs(first: Run, second: Run, names: Names) -> dict[str, list[str]]:
     """Sentences under headings; a heading without any is left out. Of policies, those in both runs are compared.
 
-    Raises BadInput for a ``scenario.yaml`` that is not YAML.
+    Raises BadInput for a scenario that is not YAML.
     """
     moves, named = _scenario(first, second, names)
     found = {
@@ -40,9 +40,10 @@ def what_differs(first: Run, second: Run, names: Names) -> dict[str, list[str]]:
 
 def not_recorded(first: Run, second: Run, names: Names) -> list[str]:
     """What cannot be compared because a folder lacks it."""
-    return [f"{name} holds no {file}, so that part cannot be compared"
+    return [f"{name} holds no {file.name}, so that part cannot be compared"
             for run, name in zip((first, second), names, strict=True)
-            for file, held in (("scenario.yaml", run.scenario_text), ("manifest.json", run.manifest)) if not held]
+            for file, held in ((run.folder.scenario, run.scenario_text), (run.folder.manifest, run.manifest))
+            if not held]
 
 
 def _scenario(first: Run, second: Run, names: Names) -> tuple[list[str], list[str]]:
@@ -64,7 +65,7 @@ def _scenario(first: Run, second: Run, names: Names) -> tuple[list[str], list[st
 
 
 def _document(run: Run) -> dict[str, Any]:
-    where = str(run.path / "scenario.yaml")
+    where = str(run.folder.scenario)
     try:
         document = YAML(typ="safe", pure=True).load(run.scenario_text)
     except (YAMLError, ValueError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from routesim.sim.files import write_text
+from routesim.sim.folders import publish_file
 
 DAYS = 35
 PER_DAY = 2000
@@ -23,5 +23,5 @@ def gallery() -> dict[str, str]:
 def prepare_scenario(folder: Path) -> Path:
     """Write the gallery's scenarios into a folder that holds ``history`` and ``model``; the path of the demo's own."""
     for name, text in gallery().items():
-        write_text(folder / name, text)
+        publish_file(folder / name, text.encode())
     return folder / SCENARIO

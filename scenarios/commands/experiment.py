@@ -20,23 +20,23 @@ def experiment(
     as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
 ) -> None:
     """Run a live test in the simulator: who would win it, how often, when, and how wrongly."""
-    from routesim.reports.experiment.folder import MARK, read_experiment
+    from routesim.reports.experiment.folder import EXPERIMENT, read_experiment
     from routesim.scenarios.document.loading import load_scenario
     from routesim.scenarios.running.experiment_run import prepare_experiment, run_experiment
-    from routesim.scenarios.running.work_folder import check_replaceable
+    from routesim.sim.folders import claimed
 
     err = Console(stderr=True)
     loaded = load_scenario(scenario, overrides or [])
     target = out_dir or Path("experiments") / loaded.scenario
-    check_replaceable(target, MARK, "experiment")
-    with err.status("reading the model and the trace"):
-        trials, manifest = prepare_experiment(loaded)
-    for warning in manifest["warnings"]:
-        if warning.startswith("experiment: "):
-            err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-    progress, told = counting(err, loaded.scenario)
-    with progress:
-        run_experiment(trials, manifest, target, workers, told)
+    with claimed(target, EXPERIMENT) as claim:
+        with err.status("reading the model and the trace"):
+            trials, manifest = prepare_experiment(loaded)
+        for warning in manifest["warnings"]:
+            if warning.startswith("experiment: "):
+                err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        progress, told = counting(err, loaded.scenario)
+        with progress:
+            run_experiment(trials, manifest, claim, workers, told)
     figures = read_experiment(target).figures
     if as_json:
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))
@@ -45,10 +45,11 @@ def experiment(
 
 
 def _show(figures: dict[str, Any], target: Path) -> None:
+    from routesim.reports.experiment.folder import ExperimentFolder
     from routesim.reports.pages.terminal import experiment_table
 
     out = Console()
     out.print(experiment_table(figures), highlight=False)
     for sentence in figures["advice"]:
         out.print(sentence, highlight=False, soft_wrap=True, markup=False)
-    out.print(f"\n{target / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"\n{ExperimentFolder(target).page}", highlight=False, soft_wrap=True, markup=False)

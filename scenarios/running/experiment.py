@@ -114,13 +114,13 @@ class _World:
 
     def __init__(self, trials: Trials, world: int, luck_number: int) -> None:
         study, scenario = trials.study, trials.study.scenario
-        self._trials, self._trace = trials, study.trace()
+        self._trials, self._trace = trials, study.trace
         self._known = supposed(scenario, study.model.draw(world, scenario.seed), self._trace)
         self._luck = Luck(scenario.seed, world, luck_number)
         start, end = float(self._trace.arrived_at[0]), float(self._trace.arrived_at[-1])
         self._outages = outages_of(scenario, self._known.decisions.world.model, self._luck, study.observed, start,
                                    end + RUN_OUT_S)
-        self._factories = study.factories(self._trace)
+        self._factories = study.factories
 
     def run(self, experiment: Experiment, policies: Mapping[str, str]) -> tuple[Simulated, Outcomes]:
         """Simulate with a fresh policy for every variant, ``policies`` saying which, and tell what became of it."""

@@ -1,7 +1,6 @@
 """Runs an experiment: replicates it on local processes, gathers its figures, and writes its folder.
 
-The folder holds ``experiment.json`` (the figures), ``looks.parquet`` (every look of every test), ``scenario.yaml``,
-``manifest.json``, ``timing.json`` and ``report.html``. All but the timing are the same bytes for the same inputs.
+All but the timing are the same bytes for the same inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from routesim.policies.durations import parse_duration
-from routesim.reports.experiment.folder import MARK, looks_table, read_experiment
+from routesim.reports.experiment.folder import EXPERIMENT, ExperimentFolder, looks_table, read_experiment
 from routesim.reports.experiment.strata import Strata
 from routesim.reports.experiment.summary import summary
 from routesim.reports.statistics.intervals import tidy
@@ -30,9 +29,10 @@ from routesim.scenarios.document.schema import AdaptiveLuck, Scenario
 from routesim.scenarios.running.experiment import Replicated, Trials, replicate_experiment
 from routesim.scenarios.running.replicate import Study
 from routesim.scenarios.running.runner import read_study
-from routesim.scenarios.running.work_folder import check_replaceable, finish_work, on_processes, open_work
 from routesim.sim.errors import BadInput
-from routesim.sim.files import write_table, write_text
+from routesim.sim.files import write_text
+from routesim.sim.folders import Claim, claimed
+from routesim.sim.parallel import on_processes
 from routesim.sim.trace import seconds
 
 Told = Callable[[int, int], None]  # replications done, and to do
@@ -99,35 +99,35 @@ def _in_scope(scenario: Scenario, block: ExperimentBlock, payments: pa.Table) ->
                        scenario.source.mark(("experiment", "unit")).where)
 
 
-def run_experiment(trials: Trials, manifest: dict[str, Any], out: Path, workers: int | None = None,
+def run_experiment(trials: Trials, manifest: dict[str, Any], out: Path | Claim, workers: int | None = None,
                    told: Told = lambda done, todo: None) -> Path:
-    """Run a prepared experiment into the folder ``out``, which is replaced if it holds an earlier one.
+    """Run a prepared experiment into the folder ``out``, which is replaced if it holds an earlier one; its path.
 
-    ``workers`` None uses all cores; the outputs but ``timing.json`` do not depend on it.
+    ``workers`` None uses all cores; the outputs but the timing do not depend on it.
     """
     begun = time.perf_counter()
     scenario = trials.study.scenario
-    check_replaceable(out, MARK, "experiment")
-    work, kept = open_work(out, manifest)
-    keys = [(w, k) for w in range(scenario.replications.worlds) for k in range(scenario.replications.most_luck)]
-    done = _load(kept)
-    todo = [key for key in keys if key not in done]
-    count = min(workers or os.cpu_count() or 1, len(keys))
-    told(len(done), len(keys))
-    for one in on_processes(replicate_experiment, [(trials, *key) for key in todo], count):
-        write_text(kept / f"{one.world:03d}-{one.luck:03d}.json", json.dumps(one.plain()))
-        done[one.world, one.luck] = one
+    with claimed(out, EXPERIMENT) as claim, claim.work(json.dumps(manifest, sort_keys=True)) as work:
+        keys = [(w, k) for w in range(scenario.replications.worlds) for k in range(scenario.replications.most_luck)]
+        done = _load(work.kept)
+        todo = [key for key in keys if key not in done]
+        count = min(workers or os.cpu_count() or 1, len(keys))
         told(len(done), len(keys))
-    _write(work, trials, manifest, [done[key] for key in keys])
-    timing = {"wall_s": round(time.perf_counter() - begun, 3), "workers": count, "replications": len(keys)}
-    write_text(work / "timing.json", json.dumps(timing, indent=1) + "\n")
-    from routesim.reports.pages.experiment import render_experiment  # draws with matplotlib: a second to import
+        for one in on_processes(replicate_experiment, trials, todo, count):
+            write_text(work.kept / f"{one.world:03d}-{one.luck:03d}.json", json.dumps(one.plain()))
+            done[one.world, one.luck] = one
+            told(len(done), len(keys))
+        folder = ExperimentFolder(work.made)
+        _write(folder, trials, manifest, [done[key] for key in keys])
+        folder.write_timing({"wall_s": round(time.perf_counter() - begun, 3), "workers": count,
+                             "replications": len(keys)})
+        from routesim.reports.pages.experiment import render_experiment  # draws with matplotlib: a second to import
 
-    render_experiment(work)
-    return finish_work(work, kept, out)
+        render_experiment(work.made)
+    return claim.out
 
 
-def _write(work: Path, trials: Trials, manifest: dict[str, Any], done: list[Replicated]) -> None:
+def _write(folder: ExperimentFolder, trials: Trials, manifest: dict[str, Any], done: list[Replicated]) -> None:
     scenario, block = trials.study.scenario, trials.block
     worlds, luck = scenario.replications.worlds, scenario.replications.most_luck
     lifts = np.full((len(block.variants), worlds, luck), np.nan)
@@ -143,11 +143,9 @@ def _write(work: Path, trials: Trials, manifest: dict[str, Any], done: list[Repl
         "experiment": block.model_dump(by_alias=True), "starts": _moment(trials.start_s),
     }
     table = looks_table(trials.plan, [(one.world, one.luck, {"truth": one.truth, "alike": one.alike}) for one in done])
-    write_table(work / "looks.parquet", table)
-    write_text(work / "scenario.yaml", resolved(scenario))
-    write_text(work / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    write_text(work / MARK, json.dumps(_tidy(about | figures), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    read_experiment(work)
+    folder.write_inputs(resolved(scenario), manifest)
+    folder.write(_tidy(about | figures), table)
+    read_experiment(folder.path)
 
 
 def _load(kept: Path) -> dict[tuple[int, int], Replicated]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from routesim.policies.logged import LoggedTables
-from routesim.policies.retry.predictor import ForesightSource
 from routesim.policies.vocabulary import Policy
 from routesim.reports.metrics.columns import Columns
 from routesim.reports.metrics.measure import Measured, measure
@@ -21,13 +19,12 @@ from routesim.reports.metrics.support import Support
 from routesim.reports.outages.costs import OUTAGE_COSTS, cost_rows, costs_table, outage_costs
 from routesim.reports.outages.hits import Incident, OutageKey, incidents
 from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
+from routesim.reports.run.folder import RunFolder
 from routesim.scenarios.document.loading import policy_factories
 from routesim.scenarios.document.schema import Scenario
 from routesim.scenarios.running.suppositions import Supposed, outages_of, supposed
 from routesim.sim.draws import Luck
 from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
-from routesim.sim.files import write_table
-from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
 from routesim.sim.outages import Outage, outage_table
 from routesim.sim.predictor import ModelForesight
@@ -39,7 +36,10 @@ PICTURED_REPLICATION = (0, 0)  # the one of which the page pictures an outage
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that a replication needs, read once: inert, so that worker processes can be handed it."""
+    """Everything that a replication needs, read once: inert, so that worker processes can be handed it.
+
+    ``trace``, ``factories`` and what they build upon are made when they are first asked for, once in each process.
+    """
 
     scenario: Scenario
     model: CalibratedModel
@@ -47,29 +47,30 @@ class Study:
     support: Support | None
     observed: Sequence[Outage]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made when it is asked for: each process makes its own."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    @cached_property
     def trace(self) -> Trace:
+        """The payments to replay."""
         return Trace(self.payments, self.scenario.timezone, self.model.model.timezone)
 
-    def factories(self, trace: Trace | None = None) -> dict[str, Callable[[], Policy]]:
-        """A factory of each policy. Raises BadInput for a policy that cannot be made.
-
-        ``trace`` is the one to be replayed, if it is at hand.
-        """
+    @cached_property
+    def factories(self) -> dict[str, Callable[[], Policy]]:
+        """A factory of each policy. Raises BadInput for a policy that cannot be made."""
         logged = self.model.model.logged
         tables = None if logged is None else LoggedTables.model_validate(logged)
-        return policy_factories(self.scenario, tuple(self.model.model.processors), tables, _foresight(self, trace))
+        return policy_factories(self.scenario, tuple(self.model.model.processors), tables, self._foresight)
 
+    def _foresight(self) -> ModelForesight:
+        """What the model's point estimates foresee, worked out when a policy first asks. What the scenario supposes of
+        a processor the router is taken to know; changes in mid-course it is not."""
+        return self._foreseen
 
-def _foresight(study: Study, trace: Trace | None) -> ForesightSource:
-    """What the model's point estimates foresee, worked out once, when a policy first asks. What the scenario supposes
-    of a processor the router is taken to know; changes in mid-course it is not."""
-
-    @cache
-    def made() -> ModelForesight:
-        replayed = trace if trace is not None else study.trace()
-        return ModelForesight(supposed(study.scenario, study.model.point(), replayed).decisions, replayed)
-
-    return made
+    @cached_property
+    def _foreseen(self) -> ModelForesight:
+        return ModelForesight(supposed(self.scenario, self.model.point(), self.trace).decisions, self.trace)
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ class Replication:
     timeline: pa.Table = field(default_factory=TIMELINE.empty_table)
 
 
-def replicate(study: Study, world: int, luck_number: int, log_folder: Path | None,
+def replicate(study: Study, world: int, luck_number: int, log_folder: RunFolder | None,
               told: Callable[[], Any] = lambda: None) -> Replication:
     """Simulate every policy under one world and luck; ``told`` is called after each. Logs go below ``log_folder``."""
     scenario = study.scenario
-    trace = study.trace()
+    trace = study.trace
     known = supposed(scenario, study.model.draw(world, scenario.seed), trace)
     luck = Luck(scenario.seed, world, luck_number)
     start = float(trace.arrived_at[0])
@@ -102,7 +103,7 @@ def replicate(study: Study, world: int, luck_number: int, log_folder: Path | Non
     seen = outage_table(o for o in outages if o.start < end and o.end > start)
     fees = {name: p.terms(name).fee for name, p in known.decisions.world.model.processors.items()}
     unsupported = study.support.unsupported if study.support is not None else None
-    factories = study.factories(trace)
+    factories = study.factories
     order = [scenario.baseline, *(name for name in factories if name != scenario.baseline)]
     measured: dict[str, Measured] = {}
     decision_s: dict[str, list[float]] = {}
@@ -128,7 +129,7 @@ def replicate(study: Study, world: int, luck_number: int, log_folder: Path | Non
                                  false_ejections=(outages_cost.false_ejections, outages_cost.false_ejection_min))
         decision_s[name] = done.decision_s
         if log_folder is not None:
-            _write_log(log_folder, name, world, luck_number, done.log)
+            log_folder.log_part(name, world, luck_number).write(done.log)
         told()
     return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, decision_s,
                        costs_table(costs), pa.concat_tables(timelines))
@@ -149,12 +150,6 @@ def health_per(scenario: Scenario, policy: str) -> list[str]:
 def _simulate(trace: Trace, known: Supposed, policy: Policy, luck: Luck, outages: Sequence[Outage]) -> Simulated:
     return Engine(trace, known.decisions, policy, luck, outages, known.changes, time.perf_counter,
                   known.network_rules, known.customers).run()
-
-
-def _write_log(folder: Path, policy: str, world: int, luck: int, log: AttemptLog) -> None:
-    part = f"policy={policy}/world={world:03d}/luck={luck:03d}/part-0.parquet"
-    write_table(folder / "payments" / part, log.payments)
-    write_table(folder / "attempts" / part, log.attempts)
 
 
 def decision_quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:

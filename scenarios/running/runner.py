@@ -1,6 +1,6 @@
 """Runs a scenario: reads what it names, replicates it on local processes, and writes the run's folder.
 
-Everything is made in a folder beside the target, which also keeps finished replications; see ``work_folder``.
+Everything is made in a folder beside the target, which also keeps finished replications; see ``sim.folders``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from routesim.calibration.calibrate import NO_FEES, PACKAGES, SUPPORT
+from routesim.calibration.calibrate import NO_FEES, PACKAGES
 from routesim.calibration.history.read import read_history
 from routesim.calibration.off_policy.cross_check import cross_check
 from routesim.calibration.outages.find import find_outages
 from routesim.policies.durations import parse_duration
 from routesim.reports.metrics.support import Support
 from routesim.reports.run.comparison import Comparison
-from routesim.reports.run.folder import OUTAGES, write
+from routesim.reports.run.folder import OUTAGES, RUN, RunFolder, write
 from routesim.scenarios.document.loading import resolved
 from routesim.scenarios.document.schema import AdaptiveLuck, Scenario
 from routesim.scenarios.running import checkpoint
@@ -39,12 +39,14 @@ from routesim.scenarios.running.replicate import (
     replicate,
 )
 from routesim.scenarios.running.suppositions import in_words, retries_suppose, supposed, supposed_processors, traffic
-from routesim.scenarios.running.work_folder import check_replaceable, finish_work, on_processes, open_work
 from routesim.sim.errors import BadInput
-from routesim.sim.files import read_table, write_text
+from routesim.sim.files import read_table
+from routesim.sim.folders import Claim, claimed
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import CalibratedModel
+from routesim.sim.model_folder import ModelFolder
 from routesim.sim.outages import Outage
+from routesim.sim.parallel import on_processes
 from routesim.sim.trace import Trace, seconds
 
 Told = Callable[[int, int], None]  # replications done, and to do
@@ -71,7 +73,7 @@ def judge_by_history(study: Study, logged: AttemptLog) -> dict[str, Any]:
     terms = {name: p.terms(name) for name, p in supposed_processors(scenario, model).items()}
     assumed = bool(world.processors or world.changes or scenario.outages.add or scenario.outages.base == "none")
     trace = Trace(logged.payments, scenario.timezone, model.timezone)
-    return cross_check(trace, logged, study.factories(), scenario.baseline, terms, scenario.seed, model.provenance,
+    return cross_check(trace, logged, study.factories, scenario.baseline, terms, scenario.seed, model.provenance,
                        assumed, scenario.outages.base == "observed")
 
 
@@ -89,13 +91,13 @@ def read_study(scenario: Scenario) -> tuple[Study, dict[str, Any], AttemptLog]:
     if scenario.outages.base == "observed":
         observed = find_outages(history.log, history.health_skips).outages
     support = None
-    folder = scenario.model_path if scenario.model_path.is_dir() else scenario.model_path.parent
-    if (folder / SUPPORT).exists():
-        support = Support.from_table(read_table(folder / SUPPORT))
+    folder = ModelFolder(scenario.model_path if scenario.model_path.is_dir() else scenario.model_path.parent)
+    if folder.support.exists():
+        support = Support.from_table(read_table(folder.support))
     study = Study(scenario, model, payments, support, observed)
-    study.factories()  # a policy that cannot be made, or a world that cannot be supposed, is told before anything runs
+    _ = study.factories  # what cannot be made, or a world that cannot be supposed, is told before anything runs
     if scenario.world.processors or scenario.world.changes:
-        supposed(scenario, model.point(), study.trace())
+        supposed(scenario, model.point(), study.trace)
     return study, _manifest(scenario, study, history.provenance, history.quarantine.warnings), logged
 
 
@@ -112,35 +114,35 @@ def _warm_up(payments: pa.Table, scenario: Scenario) -> pa.Table:
     return payments.set_column(where, payments.schema.field("warm_up"), pa.array(mark))
 
 
-def run(prepared: Prepared, out: Path, workers: int | None = None, told: Told = lambda done, todo: None) -> Path:
-    """Run a prepared scenario into the folder ``out``, which is replaced if it holds an earlier run.
+def run(prepared: Prepared, out: Path | Claim, workers: int | None = None,
+        told: Told = lambda done, todo: None) -> Path:
+    """Run a prepared scenario into the folder ``out``, which is replaced if it holds an earlier run; its path.
 
-    ``workers`` None uses all cores. The outputs but ``timing.json`` do not depend on it.
+    ``workers`` None uses all cores. The outputs but the timing do not depend on it.
     """
     begun = time.perf_counter()
     study, scenario = prepared.study, prepared.study.scenario
-    check_replaceable(out)
-    work, kept = open_work(out, prepared.manifest)
     count = min(workers or os.cpu_count() or 1, scenario.replications.worlds * scenario.replications.most_luck)
-    done = checkpoint.load(kept)
-    for batch in _batches(scenario, done):
-        todo = [key for key in batch if key not in done]
-        total = len(done) + len(todo)
-        told(len(done), total)
-        for one in _replications(study, todo, work, count):
-            checkpoint.save(kept, one)
-            done[one.world, one.luck] = one
+    with claimed(out, RUN) as claim, claim.work(json.dumps(prepared.manifest, sort_keys=True)) as work:
+        folder = RunFolder(work.made)
+        done = checkpoint.load(work.kept)
+        for batch in _batches(scenario, done):
+            todo = [key for key in batch if key not in done]
+            total = len(done) + len(todo)
             told(len(done), total)
-    comparison = _compare(study, done, prepared.off_policy)
-    outages = pa.concat_tables([_numbered(done[key]) for key in sorted(done)])
-    write(work, comparison, outages, done[PICTURED_REPLICATION].timeline)
-    write_text(work / "scenario.yaml", resolved(scenario))
-    write_text(work / "manifest.json", json.dumps(prepared.manifest, indent=1, sort_keys=True) + "\n")
-    write_text(work / "timing.json", json.dumps(_timing(study, done, count, time.perf_counter() - begun), indent=1))
-    from routesim.reports.pages.run import render  # draws with matplotlib, which takes a second to import
+            for one in _replications(study, todo, folder, count):
+                checkpoint.save(work.kept, one)
+                done[one.world, one.luck] = one
+                told(len(done), total)
+        comparison = _compare(study, done, prepared.off_policy)
+        outages = pa.concat_tables([_numbered(done[key]) for key in sorted(done)])
+        write(folder.path, comparison, outages, done[PICTURED_REPLICATION].timeline)
+        folder.write_inputs(resolved(scenario), prepared.manifest)
+        folder.write_timing(_timing(study, done, count, time.perf_counter() - begun))
+        from routesim.reports.pages.run import render  # draws with matplotlib, which takes a second to import
 
-    render(work)
-    return finish_work(work, kept, out)
+        render(folder.path)
+    return claim.out
 
 
 def _batches(scenario: Scenario, done: dict[tuple[int, int], Replication]) -> Iterator[list[tuple[int, int]]]:
@@ -169,13 +171,14 @@ def monte_carlo_error_pp(scenario: Scenario, done: dict[tuple[int, int], Replica
     return worst
 
 
-def _replications(study: Study, todo: Sequence[tuple[int, int]], work: Path, count: int) -> Iterator[Replication]:
+def _replications(study: Study, todo: Sequence[tuple[int, int]], run_folder: RunFolder, count: int
+                  ) -> Iterator[Replication]:
     keep = study.scenario.log
 
-    def folder(key: tuple[int, int]) -> Path | None:
-        return work if keep == "all" or (keep == "sample" and key == SAMPLED_REPLICATION) else None
+    def folder(key: tuple[int, int]) -> RunFolder | None:
+        return run_folder if keep == "all" or (keep == "sample" and key == SAMPLED_REPLICATION) else None
 
-    yield from on_processes(replicate, [(study, *key, folder(key)) for key in todo], count)
+    yield from on_processes(replicate, study, [(*key, folder(key)) for key in todo], count)
 
 
 def _compare(study: Study, done: dict[tuple[int, int], Replication], off_policy: dict[str, Any]) -> Comparison:
