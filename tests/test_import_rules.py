@@ -180,3 +180,28 @@ def test_no_file_names_a_registry_or_the_place_it_was_written_in() -> None:
     found = [f"{path.relative_to(ROOT)}: {word.decode()}" for path in files
              for content in [path.read_bytes()] for word in forbidden if word in content]
     assert not found
+
+
+FOLDERS = {  # the module that knows the paths of each folder that we write
+    "routesim.reports.run.folder": ("summary.json", "scenario.yaml", "manifest.json", "timing.json", "report.html",
+                                    "compare_with_", "part-0.parquet"),
+    "routesim.reports.experiment.folder": ("experiment.json", "looks.parquet"),
+    "routesim.sim.model_folder": ("model.json", "uncertainty.parquet", "support.parquet", "quarantine.parquet"),
+}
+
+
+def said(text: str) -> Iterator[str]:
+    """The strings of a module that are no docstrings and no help of a command."""
+    tree = ast.parse(text)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"
+              for part in ast.walk(node.value)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+
+
+def test_where_files_lie_in_a_folder_is_known_in_one_module(sources: Sources) -> None:
+    found = {(name, module) for module, text in sources.items() for value in said(text)
+             for names in FOLDERS.values() for name in names if name in value}
+    assert found == {(name, module) for module, names in FOLDERS.items() for name in names}

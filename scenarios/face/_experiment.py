@@ -16,15 +16,15 @@ import pyarrow as pa
 from routesim._arguments import AnyPath, Progress, path_of, quiet, workers_of
 from routesim._scenario import scenario_of
 from routesim._temporary import TemporaryFolder, target_of
-from routesim.reports.experiment.folder import MARK, read_experiment
+from routesim.reports.experiment.folder import EXPERIMENT, ExperimentFolder, read_experiment
 from routesim.reports.statistics.auto_winner import UNTIL_DAY, Trial, rule_named
 from routesim.reports.statistics.auto_winner import auto_winner as _auto_winner
 from routesim.reports.statistics.platform_rule import FROM_DAY
 from routesim.reports.statistics.power import ratio_of_split
 from routesim.scenarios.document.schema import Scenario
 from routesim.scenarios.running.experiment_run import prepare_experiment, run_experiment
-from routesim.scenarios.running.work_folder import check_replaceable
-from routesim.sim.files import read_table, write_text
+from routesim.sim.files import read_table
+from routesim.sim.folders import claimed, publish_file
 
 
 def auto_winner(baseline: float, lift_pp: float, per_day: int, *, split_bps: tuple[int, int] = (5_000, 5_000),
@@ -66,9 +66,9 @@ def experiment(scenario: Scenario | AnyPath, *, out: AnyPath | None = None, work
     count = workers_of(workers)
     loaded = scenario_of(scenario, overrides)
     target, temporary = target_of(out, loaded.scenario)
-    check_replaceable(target, MARK, "experiment")
-    trials, manifest = prepare_experiment(loaded)
-    run_experiment(trials, manifest, target, count, progress or quiet)
+    with claimed(target, EXPERIMENT) as claim:
+        trials, manifest = prepare_experiment(loaded)
+        run_experiment(trials, manifest, claim, count, progress or quiet)
     return ExperimentResult(target, MappingProxyType(read_experiment(target).figures), temporary)
 
 
@@ -123,12 +123,12 @@ class ExperimentResult:
     @property
     def looks(self) -> pa.Table:
         """Every look of every simulated test, a row a variant; the schema's metadata say what the columns hold."""
-        return read_table(self.path / "looks.parquet")
+        return read_table(ExperimentFolder(self.path).looks)
 
     def report(self, path: AnyPath) -> Path:
         """Write the experiment's page, one self-contained HTML file, and return its path."""
         target = path_of(path, "path")
-        write_text(target, (self.path / "report.html").read_text(encoding="utf-8"))
+        publish_file(target, ExperimentFolder(self.path).page.read_bytes())
         return target
 
     def __repr__(self) -> str:

@@ -18,15 +18,14 @@ from routesim._temporary import TemporaryFolder, target_of
 from routesim.policies.spelling import nearest
 from routesim.reports.athia.rows import parts, read_columns
 from routesim.reports.run.answers import answer, headline
-from routesim.reports.run.folder import Run
+from routesim.reports.run.folder import RUN, Run
 from routesim.reports.run.folder import read as _read
 from routesim.reports.run.two_runs import read_two
 from routesim.scenarios.document.schema import Scenario
 from routesim.scenarios.running.runner import prepare
 from routesim.scenarios.running.runner import run as _run
-from routesim.scenarios.running.work_folder import check_replaceable
 from routesim.sim.errors import BadInput
-from routesim.sim.files import write_text
+from routesim.sim.folders import claimed, publish_file
 from routesim.sim.log import ATTEMPTS, PAYMENTS
 
 _INTERVAL = ("value", "low", "high", "one_run_low", "one_run_high")
@@ -53,8 +52,8 @@ def run(scenario: Scenario | AnyPath, *, out: AnyPath | None = None, workers: in
     count = workers_of(workers)
     loaded = scenario_of(scenario, overrides)
     target, temporary = target_of(out, loaded.scenario)
-    check_replaceable(target)
-    _run(prepare(loaded), target, count, progress or quiet)
+    with claimed(target, RUN) as claim:
+        _run(prepare(loaded), claim, count, progress or quiet)
     return RunResult(target, _read(target), temporary)
 
 
@@ -217,7 +216,7 @@ class RunResult:
         from routesim.reports.pages.run import html  # draws with matplotlib, which takes a second to import
 
         target = path_of(path, "path")
-        write_text(target, html(self._run))
+        publish_file(target, html(self._run).encode())
         return target
 
     def __repr__(self) -> str:
