@@ -317,6 +317,9 @@ def _mend(target: Path, out: Path) -> None:
                 raise BadInput(f"something else has taken the place of what was here, which now lies beside it as "
                                f"{old.name}; move one of them away", str(out))
             old.rename(target)
+    for part in _left(target, "part"):
+        if not (part / "made").exists():  # it has been published
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _place(new: Path, folder: Path) -> None:
