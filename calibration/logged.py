@@ -52,7 +52,7 @@ def _longest_delay_s(failed: pd.DataFrame) -> pd.Series:
 def first_choice_agreement(log: AttemptLog) -> float:
     """Share of payments whose first processor is the likeliest by tables fitted to the other half of history.
 
-    Halves by turns in order of arrival. A router that splits at random cannot be foretold beyond its largest share.
+    Halves by turns in order of arrival. A router that splits at random cannot be predicted beyond its largest share.
     """
     frame = _frame(log)
     first = frame[frame["attempt_number"] == 1].reset_index(drop=True)

@@ -39,7 +39,7 @@ from routesim.policies.parts import Failover, Messenger, Retry, RetryAmong, Rout
 from routesim.policies.retry.budget import Budget, BudgetedRetry
 from routesim.policies.retry.ladder import Ladder, LadderRetry
 from routesim.policies.retry.predicted import Predicted, PredictedRetry
-from routesim.policies.retry.predictor import ForesightSource
+from routesim.policies.retry.predictor import PredictorSource
 from routesim.policies.retry.reputation import Reputation, ReputationRetry
 from routesim.policies.retry.rules import RetryRule, RetryRules, RuleRetry
 from routesim.policies.route.rules import RouteRule, RouteRules, RuleRoute
@@ -252,11 +252,11 @@ def build(
     description: PolicyParts,
     logged_tables: LoggedTables | None = None,
     folder: Path | None = None,
-    foresight: ForesightSource | None = None,
+    predictor: PredictorSource | None = None,
 ) -> Callable[[], Policy]:
     """A factory of fresh policies.
 
-    ``logged_tables`` is what ``logged`` needs, ``foresight`` what ``predicted`` does; dotted paths are looked for in
+    ``logged_tables`` is what ``logged`` needs, ``predictor`` what ``predicted`` does; dotted paths are looked for in
     ``folder`` and then on Python's path.
     Raises ValueError where either is missing or a user's class cannot be found or does not take its parameters.
     """
@@ -271,7 +271,7 @@ def build(
         return cast(Callable[[], Policy], partial(make, own, description.policy, description.parameters))
     assert description.route is not None
     makers = [
-        _part_maker(part, folder, foresight)
+        _part_maker(part, folder, predictor)
         for part in (description.route, description.message, description.retry, description.failover)
     ]
     timeout_s = parse_duration(description.timeout) if description.timeout else None
@@ -290,16 +290,16 @@ def build(
     return composed
 
 
-def _part_maker(part: Part, folder: Path | None, foresight: ForesightSource | None) -> Callable[[], object]:
+def _part_maker(part: Part, folder: Path | None, predictor: PredictorSource | None) -> Callable[[], object]:
     if isinstance(part.parameters, dict):
         own = load_class(part.name, (_ASKED[part.kind],), folder)
         return partial(make, own, part.name, part.parameters)
     make_part = partial(PARTS[part.kind][part.name].build, part.parameters)
     if isinstance(part.parameters, BudgetOf | ReputationOf):
-        make_inner = _part_maker(part.parameters.of, folder, foresight)
+        make_inner = _part_maker(part.parameters.of, folder, predictor)
         return lambda: make_part(make_inner())
     if isinstance(part.parameters, Predicted):
-        if foresight is None:
+        if predictor is None:
             raise ValueError("the predicted retry asks a calibrated model how likely an approval is, and there is none")
-        return partial(make_part, foresight)
+        return partial(make_part, predictor)
     return make_part

@@ -89,7 +89,7 @@ def _legal(ranked: Sequence[Choice], view: View) -> Sequence[Choice]:
 
 
 def planned(ranked: Sequence[Choice], answers: Sequence[Answer], plan: RetryPlan) -> list[Choice]:
-    """The choices for the attempt that ``plan`` foresees, best first; empty where the rank is spent."""
+    """The choices for the attempt that ``plan`` predicts, best first; empty where the rank is spent."""
     if not plan.processors:
         return remaining(ranked, answers, plan.next)
     by_name = {choice.processor: choice for choice in ranked}

@@ -1,4 +1,4 @@
-"""What the calibrated model foresees of a payment's next attempt: its answers so far, filtered in plain Python.
+"""What the calibrated model predicts of a payment's next attempt: its answers so far, filtered in plain Python.
 
 A forward filter over the issuer's state, as a router could run it at every failure. Before an attempt the card is
 blocked by g with weight W_g, or free with weights V_q on the nodes u_q of its frailty; some blocks end with time.
@@ -8,8 +8,8 @@ weights,
     P(approved at p) = (1 - T_p) sum_q V_q(t) q_p(u_q),   V_q(t) = V_q + w_q sum_g W_g (1 - S_g(t) / S_g(t_0))
 
 An answer's code multiplies V_q by T_pc + (1 - T_p) (1 - q_p(u_q)) s_c and W_g by T_pc + (1 - T_p) b_gc. Timeouts and
-refusals say nothing of the issuer. The same filter over a whole history is ``calibration.foretell``; the semantics
-are those of ``sim.fate``.
+refusals say nothing of the issuer. The same filter over a whole history is ``calibration.check.predictions``;
+the semantics are those of ``sim.fate``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from routesim.sim.trace import Trace
 NODES = 15  # with a frailty sd of 2.5 the probabilities are then within .002 of those with 41
 SILENT = ("timeout", "refused")  # outcomes in which no issuer spoke
 UNSTATED = "declined"  # the code under which a decline without a code is modelled
-_KEPT = 4096  # payments whose outlook is kept for the next question, the oldest leave first
+_KEPT = 4096  # payments whose prediction is kept for the next question, the oldest leave first
 _GRID = np.expm1(np.linspace(0.0, np.log1p(90 * 24.0), 8193))  # hours, fine where little time has passed
 _STEPS_PER_LOG_H = 8192 / float(np.log1p(90 * 24.0))
 
@@ -55,10 +55,10 @@ class _State(NamedTuple):
     counts: Mapping[str, float]
 
 
-class ModelForesight:
-    """The foresight of one world, meant to be the point estimates, for the payments of one trace.
+class ModelPredictor:
+    """The predictor of one world, meant to be the point estimates, for the payments of one trace.
 
-    A payment that is not in the trace (a customer who came back) is foreseen by the row of the payment that it
+    A payment that is not in the trace (a customer who came back) is predicted by the row of the payment that it
     follows, and one that follows none by the average of the trace.
     """
 
@@ -79,14 +79,14 @@ class ModelForesight:
         self._keys = trace.keys[self._order]
         self._processors: dict[str, _Processor] = {}
         self._mean: dict[str, float] = {}
-        self._kept: dict[str, tuple[float, tuple[Answer, ...], ModelOutlook]] = {}
+        self._kept: dict[str, tuple[float, tuple[Answer, ...], ModelPrediction]] = {}
 
     def probability(self, payment: Payment, answers: Sequence[Answer], processor: str, at: float) -> float:
         """Probability that an attempt sent to ``processor`` at ``at`` (seconds since the epoch) is approved."""
-        return self.outlook(payment, answers).approval(processor, at)
+        return self.prediction(payment, answers).approval(processor, at)
 
-    def outlook(self, payment: Payment, answers: Sequence[Answer]) -> ModelOutlook:
-        """What is foreseen of ``payment`` after ``answers``."""
+    def prediction(self, payment: Payment, answers: Sequence[Answer]) -> ModelPrediction:
+        """What is predicted of ``payment`` after ``answers``."""
         known = tuple(answers)
         kept = self._kept.get(payment.payment_id)
         # One who comes back does so at another time in another replication.
@@ -98,7 +98,7 @@ class ModelForesight:
         self._kept[payment.payment_id] = (payment.arrived_at, known, found)
         return found
 
-    def _filtered(self, payment: Payment, answers: tuple[Answer, ...]) -> ModelOutlook:
+    def _filtered(self, payment: Payment, answers: tuple[Answer, ...]) -> ModelPrediction:
         row = self._row(payment)
         begun = answers[0].sent_at if answers else payment.arrived_at
         cumulative = self._cumulative(row)
@@ -109,7 +109,7 @@ class ModelForesight:
         for answer in answers:
             if answer.outcome not in SILENT:
                 state = card.after(state, answer)
-        return ModelOutlook(card, state)
+        return ModelPrediction(card, state)
 
     def _row(self, payment: Payment) -> int:
         for name in (payment.payment_id, payment.previous_payment_id):
@@ -152,7 +152,7 @@ class _Card:
 
     __slots__ = ("_approvals", "_row", "begun", "model")
 
-    def __init__(self, model: ModelForesight, row: int, begun: float) -> None:
+    def __init__(self, model: ModelPredictor, row: int, begun: float) -> None:
         self.model, self._row, self.begun = model, row, begun
         self._approvals: dict[tuple[str, float], tuple[list[float], float]] = {}
 
@@ -211,8 +211,8 @@ class _Card:
                              max(hours, state.hours), counts)
 
 
-class ModelOutlook:
-    """What the model foresees of one payment; see policies.retry.foresight.Outlook."""
+class ModelPrediction:
+    """What the model predicts of one payment; see policies.retry.predictor.Prediction."""
 
     __slots__ = ("_card", "_ending", "_freed", "_state", "_sums")
 
@@ -240,8 +240,8 @@ class ModelOutlook:
             self._freed[at] = freed
         return sums[0] + freed * sums[1]
 
-    def soft_failure(self, processor: str, at: float) -> tuple[float, ModelOutlook]:
-        """Probability that it fails and may be tried again, and what is foreseen then.
+    def soft_failure(self, processor: str, at: float) -> tuple[float, ModelPrediction]:
+        """Probability that it fails and may be tried again, and what is predicted then.
 
         Which code it fails with is left open; a repeat counts by the share of the codes that count.
         """
@@ -251,7 +251,7 @@ class ModelOutlook:
         probability, state = self._card.weigh(
             self._state, processor, (at - self._card.begun) / 3600, known.soft_technical,
             known.up * known.soft_share, of_block, known.counted_share)
-        return probability, ModelOutlook(self._card, state)
+        return probability, ModelPrediction(self._card, state)
 
 
 def _expit(x: float) -> float:

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 
 from routesim.calibration.calibrate import Calibration, calibrate
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.history.read import History, read_history
 from routesim.calibration.issuer import fit as issuer
 from routesim.calibration.issuer.design import WEAK_SD, TermSpec
@@ -28,7 +28,7 @@ from routesim.sim.model import CalibratedModel
 from routesim.sim.trace import Trace
 from routesim.sim.uncertainty import Uncertainty
 from tests.conftest import SHARED
-from tests.test_open_world import holds, predict
+from tests.test_open_world import holds, predicted_and_true
 
 END = datetime(2026, 2, 2, tzinfo=UTC)  # of the history
 POLICIES = ("legacy", "no_retry", "three_attempts", "funds_24h", "breaker_noretry", "mxn_elavon_noretry",
@@ -101,7 +101,7 @@ def held_out(made: Calibration, history: History) -> float:
     log = history.log
     trace = Trace(log.payments, made.model.model.timezone)
     data = sequences(log, trace, issuer_spoke(log, find_outages(log).inside))
-    probability = foretell(made.model.point(), data)
+    probability = predict(made.model.point(), data)
     return float(np.log(np.maximum(probability[np.arange(len(data.code)), data.code], 1e-9)).mean())
 
 
@@ -115,7 +115,7 @@ def main(folder: Path, worlds: int = 8) -> None:
             made = change(calibrate(history, "America/Mexico_City"))
         target = folder / name.replace(" ", "_")
         made.save(target / "model")
-        table = predict(target, worlds, target / "model", POLICIES)
+        table = predicted_and_true(target, worlds, target / "model", POLICIES)
         rows = [row for policy, row in table.items() if policy not in ("legacy",)]
         errors = [abs(row["lift"] - row["true lift"]) for row in rows]
         held = sum(holds(row) for row in rows)

@@ -16,7 +16,7 @@ import routesim.calibration.check.examine as examination
 from routesim.calibration.calibrate import calibrate
 from routesim.calibration.check.examine import check
 from routesim.calibration.check.findings import FALSE_ALARM, Finding, Surprise, judge
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.history.read import History, read_history
 from routesim.calibration.made_up import make_history
 from routesim.calibration.outages.find import find_outages
@@ -90,18 +90,18 @@ def slower(known: CalibratedModel, processor: str, factor: float) -> CalibratedM
 
 
 def by_points(made: Case, processor: str, points_pp: float) -> CalibratedModel:
-    """The model with one processor's foretold approval of history's first attempts moved by ``points_pp``."""
+    """The model with one processor's predicted approval of history's first attempts moved by ``points_pp``."""
     log = made.history.log
     data = sequences(log, Trace(log.payments, made.model.model.timezone), issuer_spoke(log, find_outages(log).inside))
     rows = data.start[:-1]
     rows = rows[data.processor[rows] == data.processors.index(processor)]
 
-    def foretold(model: CalibratedModel) -> float:
-        return float(foretell(model.point(), data)[rows, 0].mean())
+    def predicted(model: CalibratedModel) -> float:
+        return float(predict(model.point(), data)[rows, 0].mean())
 
-    aim = foretold(made.model) + points_pp / 100
+    aim = predicted(made.model) + points_pp / 100
     return shifted(made.model, processor, float(optimize.brentq(
-        lambda logit: foretold(shifted(made.model, processor, logit)) - aim, -6, 6, xtol=0.01)))
+        lambda logit: predicted(shifted(made.model, processor, logit)) - aim, -6, 6, xtol=0.01)))
 
 
 def without_recovery(known: CalibratedModel) -> CalibratedModel:
@@ -178,7 +178,7 @@ def test_the_same_traffic_passes_a_right_model(busy: Case) -> None:
     assert failures(check(busy.model, busy.history, workers=2)) == {}
 
 
-def test_a_processor_that_answers_faster_than_foretold_is_named(made: Case) -> None:
+def test_a_processor_that_answers_faster_than_predicted_is_named(made: Case) -> None:
     failed = failures(check(slower(made.model, "Worldpay", 1.3), made.history, workers=2))
     assert any("latency" in figure and "Worldpay" in figure for figure in failed), failed
     assert not any("latency" in figure and "Elavon" in figure for figure in failed)

@@ -131,7 +131,7 @@ def test_agreement_is_the_largest_share_of_a_router_that_splits(log: AttemptLog)
     assert abs(first_choice_agreement(log) - expected) < 3.5 * np.sqrt(expected * (1 - expected) / (N / 2))
 
 
-def test_a_router_of_rules_is_foretold_wholly() -> None:
+def test_a_router_of_rules_is_predicted_wholly() -> None:
     @dataclass
     class Rules(Router):
         def decide(self, view: View, draw: Draw) -> Action:

@@ -16,7 +16,7 @@ from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_
 from tests.test_power import near, rows
 
 
-def test_naive_tests_of_clusters_are_as_wrong_as_foretold() -> None:
+def test_naive_tests_of_clusters_are_as_wrong_as_predicted() -> None:
     random = np.random.default_rng(5)
     tests, customers, m, icc = 4_000, 300, 4, 0.2
     shape = (1 / icc - 1) * np.array([0.8, 0.2])  # beta-binomial with that correlation

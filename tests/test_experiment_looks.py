@@ -139,7 +139,7 @@ def test_the_design_effect_is_that_of_theory() -> None:
     assert design_effect(replace(few, unit=np.arange(n))) == pytest.approx(1.0)
 
 
-def test_a_past_that_foretells_the_outcome_makes_cuped_surer() -> None:
+def test_a_past_that_predicts_the_outcome_makes_cuped_surer() -> None:
     random = np.random.default_rng(7)
     n = 20_000
     good = random.random(n) < 0.5

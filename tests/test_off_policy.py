@@ -26,13 +26,13 @@ from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Trace
 from tests.small import SCENARIO, Small
 
-# Eight decisions: their weights and rewards, and what a model foretells of the logged action and of the target.
+# Eight decisions: their weights and rewards, and what a model predicts of the logged action and of the target.
 WEIGHT = np.array([4, 8 / 3, 1.2, 0.5, 0.4, 2.5, 2, 1])
 REWARD = np.array([1, 1, 1, 1, 1, 0, 0, 0.0])
 PREDICTED = np.array([0.72, 0.88, 0.87, 0.90, 0.80, 0.84, 0.79, 0.55])
 DIRECT = 0.79875  # its mean over the eight, which is all that the estimators use of it
 
-# Two kinds of payment (70 % and 30 %), three actions: how history and the target choose, what is approved and foretold.
+# Two kinds of payment (70 % and 30 %), three actions: how both choose, what is approved and what is predicted.
 KINDS = np.array([0.7, 0.3])
 LOGGED = np.array([[0.05, 0.15, 0.80], [0.1, 0.3, 0.6]])
 TARGET = np.array([[0.05, 0.35, 0.60], [0.1, 0.8, 0.1]])
@@ -85,8 +85,8 @@ def drawn_world(n: int, seed: int) -> tuple[Ints, Ints, Floats]:
     return kind, action, (rng.uniform(size=n) < APPROVAL[kind, action]).astype(float)
 
 
-def seen(kind: Ints, action: Ints, reward: Floats, logged: Floats = LOGGED, foretold: Floats = FORETOLD) -> Decisions:
-    return Decisions.of(reward, action, logged[kind, action], TARGET[kind], foretold[kind])
+def seen(kind: Ints, action: Ints, reward: Floats, logged: Floats = LOGGED, predicted: Floats = FORETOLD) -> Decisions:
+    return Decisions.of(reward, action, logged[kind, action], TARGET[kind], predicted[kind])
 
 
 def eight() -> Decisions:
@@ -128,7 +128,7 @@ def test_the_other_figures_of_the_closed_world(oracle: dict[tuple[str, str], flo
         "SNIPS_asymptotic_SE_at_n": off_policy.snips(decisions).standard_error,
         "lift_IPS_minus_logged_mean_SE_at_n": (off_policy.ips(decisions).scores - own).std() / 100,
         "lift_DR_minus_logged_mean_SE_at_n": (off_policy.doubly_robust(decisions).scores - own).std() / 100,
-        "DR_perfect_q_SE_at_n": off_policy.doubly_robust(seen(*whole_world(), foretold=APPROVAL)).scores.std() / 100,
+        "DR_perfect_q_SE_at_n": off_policy.doubly_robust(seen(*whole_world(), predicted=APPROVAL)).scores.std() / 100,
         "true_value_target": TRUTH,
         "max_weight": Overlap.of(decisions.weight).max_weight,
         "expected_ESS_fraction = 1/E_b[w^2]": Overlap.of(decisions.weight).effective_sample_size / 10_000,
@@ -148,10 +148,10 @@ def test_unbiased_with_the_error_it_tells(name: str) -> None:
 
 def test_doubly_robust_is_right_where_either_half_is() -> None:
     kind, action, reward = whole_world()
-    wrong_logged, wrong_foretold = np.full((2, 3), 1 / 3), np.full((2, 3), 0.5)
-    by_propensity = off_policy.doubly_robust(seen(kind, action, reward, foretold=wrong_foretold))
+    wrong_logged, wrong_predicted = np.full((2, 3), 1 / 3), np.full((2, 3), 0.5)
+    by_propensity = off_policy.doubly_robust(seen(kind, action, reward, predicted=wrong_predicted))
     by_reward = off_policy.doubly_robust(seen(kind, action, reward, wrong_logged, APPROVAL))
-    by_neither = off_policy.doubly_robust(seen(kind, action, reward, wrong_logged, wrong_foretold))
+    by_neither = off_policy.doubly_robust(seen(kind, action, reward, wrong_logged, wrong_predicted))
     assert by_propensity.value == pytest.approx(TRUTH, abs=1e-12)
     assert by_reward.value == pytest.approx(TRUTH, abs=1e-12)
     assert abs(by_neither.value - TRUTH) > 0.05
@@ -238,7 +238,7 @@ def test_the_columns_that_the_router_goes_by_are_found() -> None:
     assert (found.supported == (propensity > 0)).all()
 
 
-def test_each_payment_is_foretold_from_the_others() -> None:
+def test_each_payment_is_predicted_from_the_others() -> None:
     fields, action, reward, fold, _, _ = confounded(4_000, 6)
     changed = np.flatnonzero((fold == 2) & (reward == 1))[:10]
     other = reward.copy()

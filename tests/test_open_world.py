@@ -97,7 +97,7 @@ policies:
 """).replace("RETRIED_CODES", RETRIED_CODES)
 
 
-def predict(folder: Path, worlds: int, calibrated: Path | None = None,
+def predicted_and_true(folder: Path, worlds: int, calibrated: Path | None = None,
             policies: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Policy → predicted and true figures: levels, lifts on the truth's own base (pp) with their intervals, attempts.
 
@@ -112,7 +112,7 @@ def predict(folder: Path, worlds: int, calibrated: Path | None = None,
     scenario = load_scenario(path)
     if policies is not None:
         chosen = {name: scenario.policies[name] for name in policies}
-        scenario = scenario.model_copy(update={"policies": chosen}).located(scenario.folder, scenario.source)
+        scenario = scenario.model_copy(update={"policies": chosen})
     out = run(prepare(scenario), folder / "run")
     found = json.loads((out / "summary.json").read_text(encoding="utf-8"))["policies"]
     rates = read_table(out / "replications.parquet").to_pandas().query("figure == 'approval_rate'").pivot_table(
@@ -139,7 +139,7 @@ def holds(row: dict[str, Any]) -> bool:
 
 @pytest.mark.slow
 def test_predictions_are_right(shared: Path, tmp_path: Path) -> None:
-    table = predict(tmp_path, worlds=8)
+    table = predicted_and_true(tmp_path, worlds=8)
     level = {name: 100 * abs(row["approval"] - row["true approval"]) for name, row in table.items()}
     assert level["legacy"] < 1.0
     assert level["no_retry"] < 1.0
@@ -158,6 +158,6 @@ if __name__ == "__main__":
     target.mkdir(parents=True, exist_ok=True)
     print("| policy | approval | true | lift pp | true | extra attempts | true |")
     print("|---|---|---|---|---|---|---|")
-    for policy, row in predict(target, worlds=20).items():
+    for policy, row in predicted_and_true(target, worlds=20).items():
         print(f"| {policy} | {row['approval']:.4f} | {row['true approval']:.4f} | {row['lift']:+.3f} "
               f"| {row['true lift']:+.3f} | {row['extra']:.4f} | {row['true extra']:.4f} |")

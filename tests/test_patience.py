@@ -149,7 +149,7 @@ def test_a_replication_lives_by_what_is_supposed(tmp_path: Path) -> None:
     policy = told.policies["a"].model_validate({"route": [{"to": ["A"]}], "retry": [
         {"after": "soft", "max_attempts": 23, "delay": "1h", "next": "same"}]})
     told = told.model_copy(update={"policies": {"a": policy}, "outages": told.outages.model_copy(
-        update={"base": "none"})}).located(told.folder, told.source)
+        update={"base": "none"})})
     trace = trace_of(poisson_arrivals(0.05, 300, seed=2), stored_credential=[i % 3 != 0 for i in range(300)],
                      initiator=["MIT" if i % 3 == 1 else "CIT" for i in range(300)])
     found = replicate(Study(told, CalibratedModel(declining()), trace.table, None, ()), 0, 0, None)

@@ -158,11 +158,11 @@ def test_a_slowed_delay_is_multiplied_and_sent_when_it_has_passed() -> None:
     assert names(router.decide(woken, Luck())) == ["B"]
 
 
-def slowed(inner: Any, foresight: Any = None) -> Policy:
+def slowed(inner: Any, predictor: Any = None) -> Policy:
     """A, then B and C; of B's 64 retries 4 were approved, which slows the next."""
     described = AnyDescription.validate_python({
         "route": [{"to": ["A", "B", "C"]}], "retry": {"reputation": {"of": inner, "half_life": "999d"}}})
-    router = build(described, foresight=(lambda: foresight) if foresight is not None else None)()
+    router = build(described, predictor=(lambda: predictor) if predictor is not None else None)()
     hear(router, "B", 300, 1, "approved", ARRIVED_AT - 1)
     hear(router, "B", 60, 2, "declined", ARRIVED_AT - 1)
     hear(router, "B", 4, 2, "approved", ARRIVED_AT - 1)
@@ -172,7 +172,7 @@ def slowed(inner: Any, foresight: Any = None) -> Policy:
 class Foreseen:
     """Foresees B, and a little less C, approved at any time; A never."""
 
-    def outlook(self, payment: Payment, answers: Sequence[Answer]) -> Foreseen:
+    def prediction(self, payment: Payment, answers: Sequence[Answer]) -> Foreseen:
         return self
 
     def approval(self, processor: str, at: float) -> float:

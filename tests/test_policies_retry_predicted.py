@@ -16,7 +16,7 @@ from routesim.policies.retry.predicted import Predicted
 from routesim.policies.vocabulary import Answer, Fee, Payment, Policy, Send, Terms, Wait
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import World
-from routesim.sim.predictor import ModelForesight
+from routesim.sim.predictor import ModelPredictor
 from tests.policy_world import ARRIVED_AT, AnyDescription, Luck, answer, names, payment, view
 from tests.worlds import model_of, poisson_arrivals, simulate, trace_of
 
@@ -31,7 +31,7 @@ class Table:
     def __init__(self, **table: list[tuple[float, float]]) -> None:
         self.table = table
 
-    def outlook(self, payment: Payment, answers: Sequence[Answer]) -> Table:
+    def prediction(self, payment: Payment, answers: Sequence[Answer]) -> Table:
         return self
 
     def approval(self, processor: str, at: float) -> float:
@@ -57,9 +57,9 @@ class Early(Table):
         return 1 - self.approval(processor, at), self if at < ARRIVED_AT + HOUR else hopeless
 
 
-def router(foresight: Any, **parameters: Any) -> Policy:
+def router(predictor: Any, **parameters: Any) -> Policy:
     described = AnyDescription.validate_python({"route": ROUTE, "retry": {"predicted": parameters}})
-    return build(described, foresight=lambda: foresight)()
+    return build(described, predictor=lambda: predictor)()
 
 
 def test_the_most_likely_processor_and_moment() -> None:
@@ -169,12 +169,12 @@ def _world() -> Any:
                      blocks={"funds": {"codes": {"51": 1.0}, "odds": {"intercept": -1.5},
                                        "recovers_h": {"family": "exponential", "mean": 20.0}}})
     trace = trace_of(poisson_arrivals(0.05, 2_000, seed=3))
-    return model, trace, ModelForesight(IssuerDecisions(World(model), trace), trace)
+    return model, trace, ModelPredictor(IssuerDecisions(World(model), trace), trace)
 
 
-def _approved(model: Any, trace: Any, retry: Any, foresight: Any) -> np.ndarray:
+def _approved(model: Any, trace: Any, retry: Any, predictor: Any) -> np.ndarray:
     described = AnyDescription.validate_python({"route": ROUTE, "retry": retry})
-    log = simulate(trace, model, build(described, foresight=lambda: foresight)(), outages=[]).log
+    log = simulate(trace, model, build(described, predictor=lambda: predictor)(), outages=[]).log
     won = {name for name, outcome in zip(log.attempts["payment_id"].to_pylist(), log.attempts["outcome"].to_pylist(),
                                          strict=True) if outcome == "approved"}
     return np.array([name in won for name in trace.table["payment_id"].to_pylist()])
@@ -182,18 +182,18 @@ def _approved(model: Any, trace: Any, retry: Any, foresight: Any) -> np.ndarray:
 
 def test_in_a_world_that_it_knows_it_beats_fixed_rules_with_as_many_attempts() -> None:
     """Paired on payments: better by more than 3 standard errors than at once elsewhere, and than hourly."""
-    model, trace, foresight = _world()
-    predicted = _approved(model, trace, {"predicted": {"max_attempts": 3}}, foresight)
+    model, trace, predictor = _world()
+    predicted = _approved(model, trace, {"predicted": {"max_attempts": 3}}, predictor)
     for delay in ("3s", "1h"):
-        fixed = _approved(model, trace, [{"max_attempts": 3, "delay": delay, "next": "cycle"}], foresight)
+        fixed = _approved(model, trace, [{"max_attempts": 3, "delay": delay, "next": "cycle"}], predictor)
         gain = predicted.astype(float) - fixed
         assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
 
 
 def test_a_decision_is_cheap() -> None:
     """The median of CPU time per decision after a failure is below 3 ms; some 0.4 ms is usual."""
-    _, trace, foresight = _world()
-    asked = router(foresight)
+    _, trace, predictor = _world()
+    asked = router(predictor)
     spent = []
     for each in trace.payments(0)[:300]:
         seen = view(each, answer(1, "A", each.arrived_at + 1))

@@ -1,4 +1,4 @@
-"""Retry parts in a scenario: the model's foresight reaches the predictor, and mistakes are told with their line."""
+"""Retry parts in a scenario: the model's predictor reaches the predictor, and mistakes are told with their line."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def half(history: History, number: int) -> History:
 
 
 @pytest.mark.slow
-def test_a_model_of_one_half_foretells_the_other(source: Path) -> None:
+def test_a_model_of_one_half_predicts_the_other(source: Path) -> None:
     """Halves by purchase. And against a model that is spoiled, the same check fails and names what is wrong."""
     history = read_history(source, "psp_2019")
     model = calibration.calibrate(half(history, 0)).model

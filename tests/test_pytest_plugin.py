@@ -34,7 +34,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_figure_that_is_not_foretold_fails_by_name(tmp_path: Path) -> None:
+def test_a_figure_that_is_not_predicted_fails_by_name(tmp_path: Path) -> None:
     """The examination itself is tested elsewhere; here it is replaced, in the other process, by two known findings."""
     (tmp_path / "conftest.py").write_text(
         "from routesim.calibration.check import examine, findings\n"

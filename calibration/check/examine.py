@@ -1,4 +1,4 @@
-"""Does a model foretell a history? An examination in three parts, judged as one family.
+"""Does a model predict a history? An examination in three parts, judged as one family.
 
 One step ahead (``check_steps``), conditional on what history did; the processors' latency, timeouts and outages
 (``check_processors``); and a replay through the merchant's own router (``check_replay``).

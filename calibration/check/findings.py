@@ -13,7 +13,7 @@ FALSE_ALARM = 0.01  # chance that a right model fails
 
 @dataclass(frozen=True)
 class Surprise:
-    """One figure: what history has, what the model foretells (its mean, and the sd of what would be seen), p-value."""
+    """One figure: what history has, what the model predicts (its mean, and the sd of what would be seen), p-value."""
 
     figure: str
     observed: float

@@ -1,4 +1,4 @@
-"""What a world foretells of each attempt of a history, one step ahead: given the payment's answers so far.
+"""What a world predicts of each attempt of a history, one step ahead: given the payment's answers so far.
 
 A forward filter over the issuer's state. Before attempt k a card is blocked by g with weight W_g, or free with weights
 V_q on the nodes u_q of its frailty; between attempts some blocks end. Then
@@ -22,7 +22,7 @@ from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import Block, World
 
 
-def foretell(world: World, data: Sequences) -> Floats:
+def predict(world: World, data: Sequences) -> Floats:
     """Probabilities (attempts, 1 + codes): approved first, then the codes of ``data`` in order.
 
     Rows sum to 1, but for what the model gives to codes that this history never shows.

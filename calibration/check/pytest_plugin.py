@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options; without the first two the plugin does nothing."""
     group = parser.getgroup("routesim", "calibration checks of a routesim model")
     group.addoption("--routesim-model", metavar="MODEL", help="the model's folder")
-    group.addoption("--routesim-history", metavar="SOURCE", help="the history that it must foretell")
+    group.addoption("--routesim-history", metavar="SOURCE", help="the history that it must predict")
     group.addoption("--routesim-profile", metavar="NAME|FILE", default=None, help="the history's profile")
     group.addoption("--routesim-from", metavar="TIME", default=None, help="begin of the window that is checked")
     group.addoption("--routesim-until", metavar="TIME", default=None, help="its end")
@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     model, history = config.getoption("--routesim-model"), config.getoption("--routesim-history")
     if (model is None) != (history is None):
         raise pytest.UsageError("--routesim-model and --routesim-history go together")
-    config.addinivalue_line("markers", "routesim: a figure that a routesim model must foretell")
+    config.addinivalue_line("markers", "routesim: a figure that a routesim model must predict")
 
 
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -85,7 +85,7 @@ class FigureCheck(pytest.Item):
         self.add_marker("routesim")
 
     def runtest(self) -> None:
-        """Fail where the model does not foretell the figure."""
+        """Fail where the model does not predict the figure."""
         if not self.finding.passed:
             raise NotForetold
 
@@ -93,7 +93,7 @@ class FigureCheck(pytest.Item):
         if not excinfo.errisinstance(NotForetold):
             return str(super().repr_failure(excinfo))
         f = self.finding
-        return (f"{f.figure}\n  history   {f.observed:.5g}\n  foretold  {f.expected:.5g} ± {f.sd:.2g}\n"
+        return (f"{f.figure}\n  history   {f.observed:.5g}\n  predicted  {f.expected:.5g} ± {f.sd:.2g}\n"
                 f"  p-value   {f.p_value:.2g}, too small for a family whose false-alarm rate is held\n"
                 f"  look at   {f.look_at}")
 
@@ -102,4 +102,4 @@ class FigureCheck(pytest.Item):
 
 
 class NotForetold(Exception):
-    """The history's figure lies too far from what the model foretells."""
+    """The history's figure lies too far from what the model predicts."""

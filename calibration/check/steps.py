@@ -1,8 +1,8 @@
 """The check's first part: one step ahead, conditional on what history did.
 
-Every attempt's answer is foretold from the payment and its answers so far, so that a figure's surprise is the model's
-and not the router's. Given a world, what happened less what was foretold is a martingale difference: over any set of
-attempts its variance is the sum of p (1 - p). To that the spread of what the worlds foretell is added.
+Every attempt's answer is predicted from the payment and its answers so far, so that a figure's surprise is the model's
+and not the router's. Given a world, what happened less what was predicted is a martingale difference: over any set of
+attempts its variance is the sum of p (1 - p). To that the spread of what the worlds predict is added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from routesim.calibration.check.findings import Surprise
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.outages.find import Found
 from routesim.calibration.sequences import Sequences, issuer_spoke, sequences
 from routesim.sim.arrays import Ints
@@ -47,7 +47,7 @@ def check_steps(model: CalibratedModel, log: AttemptLog, found: Found, worlds: i
     expected = np.zeros((worlds, len(cells)))
     variance = np.zeros((worlds, len(cells)))
     for world in range(worlds):
-        probability = foretell(model.draw(world, seed), data)
+        probability = predict(model.draw(world, seed), data)
         for i, cell in enumerate(cells):
             p = probability[cell.rows][:, list(cell.columns)].sum(axis=1)
             expected[world, i], variance[world, i] = p.mean(), (p * (1 - p)).sum() / len(p) ** 2

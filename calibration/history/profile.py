@@ -162,7 +162,7 @@ class FurtherField(_Part):
     counted. ``known`` says when a router in production knows the value. What is known ``at arrival`` reaches policies
     (``payment.further["rfm_segment"]``), may be named by rules (``when``, ``split: by``, ``per``) and what-ifs, and the
     off-policy check may split payments by it. What is known only ``later``, as a chargeback, is kept in the log, and no
-    policy sees it: history knows it, but the router would have had to foresee it.
+    policy sees it: history knows it, but the router would have had to predict it.
     """
 
     type: Literal["text", "number", "whole number", "true or false"]

@@ -60,17 +60,18 @@ def router_rest_s(times: Sequence[Floats], skipped: Sequence[Bools], lost: Seque
     """How long (s) the router keeps a processor shut without looking, from all processors' shut spells.
 
     ``times``, ``skipped`` and ``lost`` (n,) are each processor's attempts and skips in time order. A router that looks
-    by sending (a timer and probes) often meets a processor that is still ill: where a fifth of the attempts that end a
-    spell are lost, its rest is the median length of those spells. A timer that outlasts its outages shows as spells
-    of one length (the ninth decile within 1.5 times the first, and a minute): their median. Otherwise the router knows
-    by other means, as a health check, and is taken to look each minute; so it is where spells are fewer than three.
+    by sending (a timer and probes) often meets a processor that is still unhealthy: where a fifth of the attempts that
+    end a spell are lost, its rest is the median length of those spells. A timer that outlasts its outages shows as
+    spells of one length (the ninth decile within 1.5 times the first, and a minute): their median. Otherwise the router
+    knows by other means, as a health check, and is taken to look each minute; so it is where spells are fewer than
+    three.
     """
     ended: list[tuple[float, bool]] = []
     for at, skip, fate in zip(times, skipped, lost, strict=True):
         ended += [(float(at[after] - at[first]), bool(fate[after]))
                   for first, after in _spells(skip) if after < len(at)]
     lengths = np.array([length for length, _ in ended])
-    blind = np.array([length for length, still_ill in ended if still_ill])
+    blind = np.array([length for length, still_unhealthy in ended if still_unhealthy])
     if len(lengths) < _SPELLS:
         return _USUAL_REST_S
     if len(blind) >= max(_BLIND_SHARE * len(lengths), 2):
@@ -82,11 +83,11 @@ def router_rest_s(times: Sequence[Floats], skipped: Sequence[Bools], lost: Seque
 def shut_evidence(times: Floats, skipped: Bools, lost: Bools, rest_s: float) -> tuple[Floats, Bools]:
     """What skips say against the up state, as log-likelihood ratios (n,), and where an episode of shutting began (n,).
 
-    The first skip of an episode (none in the ten minutes before) multiplies the odds of ill to up by SHUT_RATIO. Being
-    kept shut for dt multiplies them by exp(dt / max(rest, 60 s)), half of it told at either end; the last ``rest_s`` of
-    a spell, which a stale belief explains, says nothing. Attempts (``skipped`` false) within an episode end a spell;
-    where more than a tenth as many as its skips were answered, the episode says nothing: then the router kept some
-    payments away, as those of one currency, and not the processor shut.
+    The first skip of an episode (none in the ten minutes before) multiplies the odds of unhealthy to up by
+    SHUT_RATIO. Being kept shut for dt multiplies them by exp(dt / max(rest, 60 s)), half of it at either end; the last
+    ``rest_s`` of a spell, which a stale belief explains, says nothing. Attempts (``skipped`` false) within an episode
+    end a spell; where more than a tenth as many as its skips were answered, the episode says nothing: then the router
+    kept some payments away, as those of one currency, and not the processor shut.
     """
     against = np.zeros(len(times))
     began = np.zeros(len(times), dtype=bool)

@@ -1,7 +1,7 @@
 """Logging in to Snowflake with the user's own connection, and what to say when it fails.
 
 Connections live in the user's ``connections.toml``; the official connector reads it. No credential passes through our
-files, outputs or messages: what Snowflake or the connector says is shown with every secret setting struck out.
+files, outputs or messages: what Snowflake or the connector says is shown with every secret setting removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who was sent where, and what came of it, foretold for each payment from the others: shares in pooled cells.
+"""Who was sent where, and what came of it, predicted for each payment from the others: shares in pooled cells.
 
 A cell is the payments alike in some fields. Its share leans on that of the coarser cell that holds it as on so many
 further rows, and so on up to all payments. Which fields split the cells, in which order and with how much leaning is
-decided by how well the payments that were left out are foretold, so nothing is assumed of the form of a rule or of an
+decided by how well the payments that were left out are predicted, so nothing is assumed of the form of a rule or of an
 effect: on purpose another road than the simulator's own model takes.
 """
 
@@ -32,7 +32,7 @@ _MOST_WHOLE_NUMBERS = 24  # of more, as days of tenure, tenths are taken
 
 @dataclass(frozen=True)
 class Nuisances:
-    """What off-policy estimators need of n payments and K actions, each row foretold from other folds.
+    """What off-policy estimators need of n payments and K actions, each row predicted from other folds.
 
     ``propensity`` and ``reward`` (n, K); ``supported`` (n, K): whether payments like this one went there; the fields
     that the choice and the reward were found to depend on, most telling first.
@@ -122,7 +122,7 @@ def _names(path: Path) -> tuple[str, ...]:
 
 
 def _choose(fields: Mapping[str, Ints], values: Floats, fold: Ints) -> Path:
-    """The fields that foretell ``values`` (n, K), one after the other.
+    """The fields that predict ``values`` (n, K), one after the other.
 
     The next one lowers the loss over the payments left out the most for the fineness of its split (the gain ratio of
     Quinlan 1993, so that a BIN does not come before the brand it stands for), as long as it does so by more than twice
@@ -177,7 +177,7 @@ def _gain(before: Floats, after: Floats) -> float:
 
 
 def _left_out(fields: Mapping[str, Ints], path: Path, values: Floats, fold: Ints) -> Floats:
-    """Each row's value foretold from the other folds, (n, K)."""
+    """Each row's value predicted from the other folds, (n, K)."""
     predicted = np.empty_like(values)
     for number in range(FOLDS):
         train, test = fold != number, fold == number

@@ -37,7 +37,7 @@ class Health:
     """What the attempts and skips of one processor say: ``at`` (n,) seconds ascending, ``lost`` (n,), ``slowness`` (n,)
     standardised log latency (NaN where lost, skipped or unknown), ``order`` (n,) rows of the log (-1 for skips),
     ``skipped`` (n,) true for skips, ``shut`` (n,) for those with which the router began to shut it out, and
-    ``against_up`` (n,) the skips' log-likelihood ratios of ill to up."""
+    ``against_up`` (n,) the skips' log-likelihood ratios of unhealthy to up."""
 
     processor: str
     at: Floats

@@ -21,7 +21,7 @@ from routesim.policies.conditions import When, compile_when
 from routesim.policies.description import Description
 from routesim.policies.durations import Duration, PositiveDuration, parse_duration
 from routesim.policies.parts import RetryPlan
-from routesim.policies.retry.predictor import Foresight, ForesightSource, Outlook
+from routesim.policies.retry.predictor import ApprovalPredictor, Prediction, PredictorSource
 from routesim.policies.retry.rules import AFTER, After, RetryRule, RetryRules, RuleRetry, compile_after
 from routesim.policies.vocabulary import Choice, Draw, Payment, Terms, View, refusal_of
 
@@ -34,7 +34,7 @@ class Predicted(Description):
         "4 days; docs.stripe.com, Smart Retries, 2026: up to 2 weeks); what an hour costs is an assumption"
     )
 
-    when: When = Field(default={}, description="which payments are foreseen; left out, all of them")
+    when: When = Field(default={}, description="which payments are predicted; left out, all of them")
     after: After = Field(default=["soft"], description=AFTER)
     max_attempts: int = Field(default=3, ge=1, description="attempts of the payment, the first included")
     delays: list[Duration] = Field(
@@ -73,9 +73,9 @@ class _Move(NamedTuple):
 class PredictedRetry:
     """The retry part that Predicted describes. A plan that waits is kept until its delay has passed."""
 
-    def __init__(self, description: Predicted, foresight: ForesightSource) -> None:
-        self._source = foresight
-        self._foresight: Foresight | None = None
+    def __init__(self, description: Predicted, predictor: PredictorSource) -> None:
+        self._source = predictor
+        self._predictor: ApprovalPredictor | None = None
         self._asked = compile_when(description.when)
         self._follows = compile_after(description.after)
         self._max_attempts = description.max_attempts
@@ -103,16 +103,16 @@ class PredictedRetry:
         attempts_left = self._max_attempts - len(answers)
         if attempts_left < 1 or not self._follows(last):
             return None
-        if self._foresight is None:
-            self._foresight = self._source()
-        outlook = self._foresight.outlook(payment, answers)
+        if self._predictor is None:
+            self._predictor = self._source()
+        prediction = self._predictor.prediction(payment, answers)
         names = self._candidates(view, ranked)
         weighed = _Weighed(self, payment, view, names)
-        best = weighed.best(outlook, last.answered_at, self._look_ahead and attempts_left > 1)
+        best = weighed.best(prediction, last.answered_at, self._look_ahead and attempts_left > 1)
         if best is None:
             return None
         reserve = sorted((name for name in names if name != best.processor),
-                         key=lambda name: -outlook.approval(name, best.at))
+                         key=lambda name: -prediction.approval(name, best.at))
         latest = payment.arrived_at + self._within_s
         if payment.initiator != "MIT":
             latest = min(latest, last.answered_at + self._customer_delay_s)
@@ -156,7 +156,7 @@ class _Weighed:
         self._worth_usd = part.worth_usd(payment)
         self._costs = [(name, *_fees(view.terms.get(name), payment, attempt_usd)) for name in names]
 
-    def best(self, outlook: Outlook, after: float, look_ahead: bool) -> _Move | None:
+    def best(self, prediction: Prediction, after: float, look_ahead: bool) -> _Move | None:
         """The best move after an answer at ``after``; None where none gains. Of equals the soonest, by the rank."""
         moves = []
         for delay_s in self._delays_s:
@@ -165,25 +165,25 @@ class _Weighed:
                 break
             worth = self._worth_usd * exp(-self._lost_per_s * (at - self._arrived_at))
             for name, approved_usd, failed_usd in self._costs:
-                p = outlook.approval(name, at)
+                p = prediction.approval(name, at)
                 moves.append(_Move(p * (worth - approved_usd) - (1 - p) * failed_usd, name, at))
         if look_ahead:
-            return self._two_deep(outlook, moves)
+            return self._two_deep(prediction, moves)
         best = max(moves, key=_gain, default=None)
         return best if best is not None and best.gain > 0 else None
 
-    def _two_deep(self, outlook: Outlook, moves: list[_Move]) -> _Move | None:
+    def _two_deep(self, prediction: Prediction, moves: list[_Move]) -> _Move | None:
         # A failure makes no later approval likelier, so what a second attempt adds to a move is at most this much more
         # than nothing; moves are looked at from the best on, and most need not be.
         latest = min(moves[-1].at + self._delays_s[-1], self._latest) if moves else 0.0
-        likeliest = max((outlook.approval(name, latest) for name, _, _ in self._costs), default=0.0)
+        likeliest = max((prediction.approval(name, latest) for name, _, _ in self._costs), default=0.0)
         best, most = None, 0.0
         for move in sorted(moves, key=_gain, reverse=True):
             worth = self._worth_usd * exp(-self._lost_per_s * (move.at - self._arrived_at))
-            p = outlook.approval(move.processor, move.at)
+            p = prediction.approval(move.processor, move.at)
             if move.gain + (1 - p) * likeliest * worth <= most:
                 continue
-            again, then = outlook.soft_failure(move.processor, move.at)
+            again, then = prediction.soft_failure(move.processor, move.at)
             second = self.best(then, move.at, False)
             gain = move.gain + (again * second.gain if second is not None else 0.0)
             if gain > most or (gain == most and best is not None and move.at < best.at):

@@ -13,25 +13,25 @@ from typing import Protocol
 from routesim.policies.vocabulary import Answer, Payment
 
 
-class Outlook(Protocol):
-    """What is foreseen of one payment, its answers so far known."""
+class Prediction(Protocol):
+    """What is predicted of one payment, its answers so far known."""
 
     def approval(self, processor: str, at: float) -> float:
         """Probability that an attempt sent there at that moment (seconds since the epoch) is approved."""
         ...
 
-    def soft_failure(self, processor: str, at: float) -> tuple[float, Outlook]:
-        """Probability that it fails and may be tried again, and what is foreseen once it has."""
+    def soft_failure(self, processor: str, at: float) -> tuple[float, Prediction]:
+        """Probability that it fails and may be tried again, and what is predicted once it has."""
         ...
 
 
-class Foresight(Protocol):
+class ApprovalPredictor(Protocol):
     """A model of approvals that a router may ask."""
 
-    def outlook(self, payment: Payment, answers: Sequence[Answer]) -> Outlook:
-        """What is foreseen of ``payment`` after ``answers``."""
+    def prediction(self, payment: Payment, answers: Sequence[Answer]) -> Prediction:
+        """What is predicted of ``payment`` after ``answers``."""
         ...
 
 
-ForesightSource = Callable[[], Foresight]
+PredictorSource = Callable[[], ApprovalPredictor]
 """Makes the model when it is first asked for: few policies ask, and it is not free."""

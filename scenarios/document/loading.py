@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from routesim.policies.catalog import build
 from routesim.policies.logged import LoggedTables
-from routesim.policies.retry.predictor import ForesightSource
+from routesim.policies.retry.predictor import PredictorSource
 from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Policy
 from routesim.scenarios.document.overrides import apply_overrides
@@ -100,19 +100,19 @@ def policy_factories(
     scenario: Scenario,
     model_processors: Collection[str],
     logged_tables: LoggedTables | None = None,
-    foresight: ForesightSource | None = None,
+    predictor: PredictorSource | None = None,
 ) -> dict[str, Callable[[], Policy]]:
     """A factory of fresh policies for each policy of the scenario, in its order.
 
     ``model_processors`` are those that the model knows; ``logged_tables`` is what a ``logged`` policy needs,
-    ``foresight`` what a ``predicted`` retry does. Raises BadInput for an unknown processor or a policy that cannot be
+    ``predictor`` what a ``predicted`` retry does. Raises BadInput for an unknown processor or a policy that cannot be
     made.
     """
     check_processors(scenario, model_processors)
     factories = {}
     for name, description in scenario.policies.items():
         try:
-            factories[name] = build(description, logged_tables, scenario.folder, foresight)
+            factories[name] = build(description, logged_tables, scenario.folder, predictor)
         except ValueError as error:
             where = scenario.source.mark(("policies", name)).where
             raise BadInput(f"policies.{name}: {error}", where=where) from None

@@ -27,7 +27,7 @@ from routesim.sim.draws import Luck
 from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
 from routesim.sim.model import CalibratedModel
 from routesim.sim.outages import Outage, outage_table
-from routesim.sim.predictor import ModelForesight
+from routesim.sim.predictor import ModelPredictor
 from routesim.sim.trace import Trace
 
 SAMPLED_REPLICATION = (0, 0)  # with `log: sample` this one is kept
@@ -61,16 +61,16 @@ class Study:
         """A factory of each policy. Raises BadInput for a policy that cannot be made."""
         logged = self.model.model.logged
         tables = None if logged is None else LoggedTables.model_validate(logged)
-        return policy_factories(self.scenario, tuple(self.model.model.processors), tables, self._foresight)
+        return policy_factories(self.scenario, tuple(self.model.model.processors), tables, self._predictor)
 
-    def _foresight(self) -> ModelForesight:
-        """What the model's point estimates foresee, worked out when a policy first asks. What the scenario supposes of
+    def _predictor(self) -> ModelPredictor:
+        """What the model's point estimates predict, worked out when a policy first asks. What the scenario supposes of
         a processor the router is taken to know; changes in mid-course it is not."""
         return self._foreseen
 
     @cached_property
-    def _foreseen(self) -> ModelForesight:
-        return ModelForesight(supposed(self.scenario, self.model.point(), self.trace).decisions, self.trace)
+    def _foreseen(self) -> ModelPredictor:
+        return ModelPredictor(supposed(self.scenario, self.model.point(), self.trace).decisions, self.trace)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.issuer.fit import fit_issuer
 from routesim.calibration.sequences import sequences
 from routesim.sim.log import AttemptLog
@@ -28,25 +28,25 @@ def informative(log: AttemptLog) -> np.ndarray:
     return np.array([o != "timeout" for o in log.attempts["outcome"].to_pylist()])
 
 
-def test_what_is_foretold_multiplies_to_the_likelihood() -> None:
+def test_what_is_predicted_multiplies_to_the_likelihood() -> None:
     model, log = world_and_log()
     data = sequences(log, Trace(log.payments), informative(log))
     fitted = fit_issuer(data, model.codes)
     processors = {name: Processor(latency=model.processors[name].latency, technical=fitted.technical[name])
                   for name in "AB"}
     known = Model(processors=processors, issuer=fitted.issuer, codes=model.codes)
-    probability = foretell(World(known), data)
+    probability = predict(World(known), data)
     assert np.allclose(probability.sum(axis=1), 1.0)
     found = float(np.log(probability[np.arange(len(data.code)), data.code]).sum())
     assert abs(found - fitted.log_likelihood) < 0.01
     assert (data.lengths > 2).sum() > 200  # longer sequences take part
 
 
-def test_the_true_world_foretells_its_own_attempts() -> None:
-    """Observed less foretold is a martingale difference: over any cell its mean is within 3.5 standard errors of 0."""
+def test_the_true_world_predicts_its_own_attempts() -> None:
+    """Observed less predicted is a martingale difference: over any cell its mean is within 3.5 standard errors of 0."""
     model, log = world_and_log()
     data = sequences(log, Trace(log.payments), informative(log))
-    probability = foretell(World(model), data)
+    probability = predict(World(model), data)
     place = np.arange(len(data.code)) - np.repeat(data.start[:-1], data.lengths)
     before = np.where(place > 0, data.code[np.arange(len(data.code)) - 1], -1)
     cells = [place == 0, *(before == c for c in range(1, len(data.codes) + 1)), place == 2]
@@ -61,9 +61,9 @@ def test_the_true_world_foretells_its_own_attempts() -> None:
             assert abs(surprise) < 3.5 * spread + 1e-6
             seen += spread > 3
     assert seen > 12
-    # A world of independent attempts foretells retries wrongly, and is seen to.
+    # A world of independent attempts predicts retries wrongly, and is seen to.
     unrelated = model.model_copy(deep=True)
     unrelated.issuer.frailty_sd = 0.0
     unrelated.issuer.blocks = {}
-    wrong = foretell(World(unrelated), data)[place > 0, 0]
+    wrong = predict(World(unrelated), data)[place > 0, 0]
     assert abs(((data.code[place > 0] == 0) - wrong).sum()) > 8 * np.sqrt((wrong * (1 - wrong)).sum())

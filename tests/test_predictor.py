@@ -1,4 +1,4 @@
-"""What the model foresees of one payment: as the filter over a whole history does, and as often as it then happens."""
+"""What the model predicts of one payment: as the filter over a whole history does, and as often as it then happens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.issuer.likelihood import FINE_NODES
 from routesim.calibration.sequences import sequences
 from routesim.policies.vocabulary import Answer, Payment
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.log import AttemptLog
 from routesim.sim.model import Model, World
-from routesim.sim.predictor import ModelForesight
+from routesim.sim.predictor import ModelPredictor
 from routesim.sim.trace import CHUNK, Trace, seconds
 from tests.worlds import InOrder, model_of, poisson_arrivals, simulate, trace_of
 
@@ -63,15 +63,15 @@ def test_it_agrees_with_the_filter_over_a_history() -> None:
     data = sequences(log, trace, informative)
     model = model.model_copy(deep=True)
     model.processors["A"].technical = {"96": 0.03}  # the history's filter leaves timeouts out of the question
-    expected = foretell(World(model), data)[:, 0]
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace, nodes=FINE_NODES)
+    expected = predict(World(model), data)[:, 0]
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace, nodes=FINE_NODES)
     answers = dict(histories(log))
     compared = later = 0
     for first, last in zip(data.start[:-1], data.start[1:], strict=True):
         row = int(data.payment[first])
         for place in range(first, last):
             before = [a for a in answers[row] if a.sent_at < data.sent_at[place] - 1e-3]
-            found = foresight.probability(payment_of(trace, row), before, data.processors[data.processor[place]],
+            found = predictor.probability(payment_of(trace, row), before, data.processors[data.processor[place]],
                                           float(data.sent_at[place]))
             assert found == pytest.approx(expected[place], abs=1e-6)
             compared += 1
@@ -81,16 +81,16 @@ def test_it_agrees_with_the_filter_over_a_history() -> None:
 
 
 def test_what_it_foresees_happens_as_often() -> None:
-    """In the world of the model itself: of the attempts foreseen alike the share approved is within 3.5 s.e. of it."""
+    """In the world of the model itself: of the attempts predicted alike the share approved is within 3.5 s.e. of it."""
     model, trace, log = world_and_log()
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace)
-    foreseen: list[tuple[float, bool]] = []
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace)
+    predicted: list[tuple[float, bool]] = []
     for row, answers in histories(log):
         for number in range(1, len(answers)):
             asked = answers[number]
-            p = foresight.probability(payment_of(trace, row), answers[:number], asked.processor, asked.sent_at)
-            foreseen.append((p, asked.outcome == "approved"))
-    p, happened = np.array([each[0] for each in foreseen]), np.array([each[1] for each in foreseen])
+            p = predictor.probability(payment_of(trace, row), answers[:number], asked.processor, asked.sent_at)
+            predicted.append((p, asked.outcome == "approved"))
+    p, happened = np.array([each[0] for each in predicted]), np.array([each[1] for each in predicted])
     edges = np.quantile(p, np.linspace(0, 1, 9))
     for low, high in pairwise(edges.tolist()):
         inside = (p >= low) & (p <= high)
@@ -103,11 +103,11 @@ def test_a_soft_failure_and_what_comes_after_it() -> None:
     """P(soft failure at A now, then approved at B a day later) by the look-ahead, against the log's frequency."""
     model, trace, _ = world_and_log()
     log = simulate(trace, model, InOrder(("A", "B"), attempts=2, delay_s=24 * 3600.0), outages=[]).log
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace)
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace)
     expected = spread = happened = soft = 0.0
     for row, answers in histories(log):
         payment = payment_of(trace, row)
-        failure, then = foresight.outlook(payment, []).soft_failure("A", payment.arrived_at)
+        failure, then = predictor.prediction(payment, []).soft_failure("A", payment.arrived_at)
         p = failure * then.approval("B", payment.arrived_at + 86_400)
         expected += p
         soft += failure
@@ -122,47 +122,47 @@ def test_a_soft_failure_and_what_comes_after_it() -> None:
 def test_more_nodes_change_little() -> None:
     model, trace, log = world_and_log()
     decisions = IssuerDecisions(World(model), trace)
-    usual, fine = ModelForesight(decisions, trace), ModelForesight(decisions, trace, nodes=41)
+    usual, fine = ModelPredictor(decisions, trace), ModelPredictor(decisions, trace, nodes=41)
     worst = max(abs(usual.probability(payment_of(trace, row), answers[:1], "B", answers[0].answered_at + 1)
                     - fine.probability(payment_of(trace, row), answers[:1], "B", answers[0].answered_at + 1))
                 for row, answers in histories(log)[:500])
     assert worst < 0.002
 
 
-def outlooks(foresight: ModelForesight, payment: Payment, answers: Sequence[Answer]) -> list[float]:
-    return [foresight.probability(payment, answers, name, payment.arrived_at + 60.0) for name in "AB"]
+def outlooks(predictor: ModelPredictor, payment: Payment, answers: Sequence[Answer]) -> list[float]:
+    return [predictor.probability(payment, answers, name, payment.arrived_at + 60.0) for name in "AB"]
 
 
 def test_a_comeback_is_foreseen_by_the_payment_that_it_follows_and_a_stranger_by_the_average() -> None:
     model, trace, _ = world_and_log()
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace)
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace)
     known = payment_of(trace, 4)
     back = trace.comeback_payment(4, "p0000004+1", known, known.arrived_at)
-    assert outlooks(foresight, back, []) == outlooks(foresight, known, [])
+    assert outlooks(predictor, back, []) == outlooks(predictor, known, [])
     stranger = trace.comeback_payment(4, "unheard of", known, known.arrived_at)
     stranger.previous_payment_id = "neither"
-    one, other = (outlooks(foresight, payment_of(trace, row), [])[0] for row in (4, 5))
-    assert min(one, other) < outlooks(foresight, stranger, [])[0] < max(one, other)
+    one, other = (outlooks(predictor, payment_of(trace, row), [])[0] for row in (4, 5))
+    assert min(one, other) < outlooks(predictor, stranger, [])[0] < max(one, other)
 
 
 def test_an_answer_that_no_state_explains_changes_nothing() -> None:
     model, trace, _ = world_and_log()
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace)
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace)
     payment = payment_of(trace, 0)
     at = payment.arrived_at
-    fresh = outlooks(foresight, payment, [])
+    fresh = outlooks(predictor, payment, [])
     for outcome, code in (("declined", "77"), ("timeout", None), ("declined", None)):
         odd = Answer(1, "A", at, at + 1, outcome, code, "soft")  # type: ignore[arg-type]
-        assert outlooks(foresight, payment, [odd]) == pytest.approx(fresh)
-    assert outlooks(foresight, payment, [Answer(1, "A", at, at + 1, "declined", "51", "soft")])[0] < fresh[0] - 0.2
+        assert outlooks(predictor, payment, [odd]) == pytest.approx(fresh)
+    assert outlooks(predictor, payment, [Answer(1, "A", at, at + 1, "declined", "51", "soft")])[0] < fresh[0] - 0.2
 
 
 def test_answers_of_another_policy_are_not_mixed_up() -> None:
     model, trace, _ = world_and_log()
-    foresight = ModelForesight(IssuerDecisions(World(model), trace), trace)
+    predictor = ModelPredictor(IssuerDecisions(World(model), trace), trace)
     payment = payment_of(trace, 0)
     at = payment.arrived_at
-    first = outlooks(foresight, payment, [Answer(1, "A", at, at + 1, "declined", "05", "soft")])
-    second = outlooks(foresight, payment, [Answer(1, "B", at, at + 1, "declined", "05", "soft")])
+    first = outlooks(predictor, payment, [Answer(1, "A", at, at + 1, "declined", "05", "soft")])
+    second = outlooks(predictor, payment, [Answer(1, "B", at, at + 1, "declined", "05", "soft")])
     assert first != second
-    assert outlooks(foresight, payment, [Answer(1, "A", at, at + 1, "declined", "05", "soft")]) == first
+    assert outlooks(predictor, payment, [Answer(1, "A", at, at + 1, "declined", "05", "soft")]) == first
