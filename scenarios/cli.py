@@ -69,9 +69,9 @@ def _demo(out_dir: Path) -> bool:
     out.rule("2. calibrate on the first four")
     calibrate(str(extract), model, until=SPLIT)
     out.rule("3. check the model on the fifth, which it has not seen")
-    progress, told = counting(err, "checking")
-    with progress:
-        passed = run_check(model, extract, None, _moment(SPLIT, "--from"), None, out_dir, None, out, told)
+    bar, progress = counting(err, "checking")
+    with bar:
+        passed = run_check(model, extract, None, _moment(SPLIT, "--from"), None, out_dir, None, out, progress)
     out.rule("4. run a scenario on the fifth week")
     run(prepare_scenario(out_dir), out_dir / "run")
     return passed
@@ -137,10 +137,10 @@ def check(model: Annotated[Path, typer.Argument(metavar="MODEL")],
     """Does the model predict this history? Exit 1 if not."""
     from routesim.scenarios.commands.check import run_check
 
-    progress, told = counting(err, "checking")
-    with progress:
+    bar, progress = counting(err, "checking")
+    with bar:
         passed = run_check(model, source, profile, _moment(from_, "--from"), _moment(until, "--until"), out_dir,
-                           workers, out, told)
+                           workers, out, progress)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -161,9 +161,9 @@ def run(scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
     with claimed(target, RUN) as claim:
         with err.status("reading the model and the trace"):
             prepared = prepare(loaded)
-        progress, told = counting(err, loaded.scenario)
-        with progress:
-            run_scenario(prepared, claim, workers, told)
+        bar, progress = counting(err, loaded.scenario)
+        with bar:
+            run_scenario(prepared, claim, workers, progress)
         _show(target)
 
 

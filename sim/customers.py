@@ -38,7 +38,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Customers:
-    """What is supposed of customers; ``needs_credential``: a delayed retry needs a stored credential."""
+    """What is assumed of customers; ``needs_credential``: a delayed retry needs a stored credential."""
 
     patience: Patience | None = None
     needs_credential: bool = False

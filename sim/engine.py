@@ -77,7 +77,7 @@ class Simulated:
 class Engine:
     """One replication of one policy. ``run`` may be called once.
 
-    ``network_rules`` says what becomes of attempts that a card network forbids, ``customers`` what is supposed of
+    ``network_rules`` says what becomes of attempts that a card network forbids, ``customers`` what is assumed of
     those who must still want a payment that is tried again later (None: all do, and every card is on file).
 
     What a policy may not do is refused and counted. ``run`` raises BadInput where the policy's decision is none of the

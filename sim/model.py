@@ -109,7 +109,7 @@ class Processor(Part):
     """One PSP. ``technical`` is the probability of each technical failure code per attempt while it is up.
 
     ``late_approval_share`` is the share of lost attempts (timed out without an answer on its way) whose request did
-    reach the issuer. A router cannot see it in its history, so it is 0 unless a scenario supposes otherwise.
+    reach the issuer. A router cannot see it in its history, so it is 0 unless a scenario assumes otherwise.
     """
 
     currencies: list[str] | None = None

@@ -33,7 +33,7 @@ HEAVY = ("duckdb", "joblib", "matplotlib", "numpy", "pandas", "pyarrow", "pydant
 
 @pytest.fixture(scope="module")
 def desk(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the examples suppose it: an extract, a model, two scenarios and a run."""
+    """A folder as the examples assume it: an extract, a model, two scenarios and a run."""
     folder = tmp_path_factory.mktemp("desk")
     for name in ("extracts", "models", "runs"):
         (folder / name).mkdir()

@@ -19,8 +19,8 @@ from routesim.calibration.off_policy.cross_check import FirstChoices, first_choi
 from routesim.calibration.off_policy.cross_fit import cross_fit
 from routesim.calibration.off_policy.estimators import Decisions, Estimate, Overlap
 from routesim.reports.run.off_policy import alarms, judged
+from routesim.scenarios.running.assumptions import assumed_processors
 from routesim.scenarios.running.runner import judge_by_history, run
-from routesim.scenarios.running.suppositions import supposed_processors
 from routesim.sim.arrays import Bools, Floats, Ints
 from routesim.sim.log import AttemptLog
 from routesim.sim.trace import Trace
@@ -287,7 +287,7 @@ ROUTES = """\
 def choices(small: Small, folder: Path) -> tuple[dict[str, FirstChoices], Trace, list[str]]:
     prepared = small.prepare(folder, text=_with_routes())
     trace, study = prepared.study.trace, prepared.study
-    terms = {name: p.terms(name) for name, p in supposed_processors(study.scenario, study.model.model).items()}
+    terms = {name: p.terms(name) for name, p in assumed_processors(study.scenario, study.model.model).items()}
     rows = np.arange(len(trace))
     made = {name: first_choices(make(), trace, rows, terms, sorted(terms), 5)
             for name, make in study.factories.items()}
@@ -383,7 +383,7 @@ def test_what_cannot_be_judged_is_not(changes: dict[str, Any], expected: str) ->
     assert verdict(estimated(0.0, 0.1, **changes), 5.0, 0.1) == expected
 
 
-def test_a_supposed_world_is_not_judged_by_history() -> None:
+def test_a_assumed_world_is_not_judged_by_history() -> None:
     assert verdict(estimated(0.0, 0.1), 5.0, 0.1, assumed=True) == "assumed world"
 
 

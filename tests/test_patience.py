@@ -11,8 +11,8 @@ from scipy import stats
 
 from routesim.reports.metrics.measure import measure
 from routesim.scenarios.document.loading import load_scenario, resolved
+from routesim.scenarios.running.assumptions import assumed_world, in_words
 from routesim.scenarios.running.replicate import Study, replicate
-from routesim.scenarios.running.suppositions import in_words, supposed
 from routesim.sim.customers import CUSTOMER_GONE, NO_STORED_CREDENTIAL, Customers, Patience
 from routesim.sim.errors import BadInput
 from routesim.sim.model import CalibratedModel, World
@@ -105,10 +105,10 @@ def scenario(folder: Path, world: str, rest: str = "") -> Any:
     return load_scenario(path)
 
 
-def test_a_scenario_supposes_and_tells_it(tmp_path: Path) -> None:
+def test_a_scenario_assumes_and_tells_it(tmp_path: Path) -> None:
     told = scenario(tmp_path, "{patience: {median: 6h, sigma: 0.8, initiators: [CIT]}, stored_credential: required, "
                               "processors: {A: {late_approvals: 0.3}}}", "network_rules: priced")
-    known = supposed(told, World(declining()), trace_of([0.0]))
+    known = assumed_world(told, World(declining()), trace_of([0.0]))
     assert known.customers == Customers(Patience(6 * H, 0.8, frozenset(("CIT",))), needs_credential=True)
     assert known.network_rules == "priced"
     assert known.decisions.world.model.processors["A"].late_approval_share == 0.3
@@ -121,9 +121,9 @@ def test_a_scenario_supposes_and_tells_it(tmp_path: Path) -> None:
     assert load_scenario(tmp_path / "again.yaml").world == told.world
 
 
-def test_left_out_nothing_is_supposed_and_the_rules_are_enforced(tmp_path: Path) -> None:
+def test_left_out_nothing_is_assumed_and_the_rules_are_enforced(tmp_path: Path) -> None:
     told = scenario(tmp_path, "{}")
-    known = supposed(told, World(declining()), trace_of([0.0]))
+    known = assumed_world(told, World(declining()), trace_of([0.0]))
     assert (known.customers, known.network_rules, in_words(told)) == (None, "enforce", [])
     assert scenario(tmp_path, "{}", "network_rules: off").network_rules == "off"
 
@@ -143,7 +143,7 @@ def test_bad_input_is_told_in_a_line(tmp_path: Path, world: str, rest: str, said
     assert "\n" not in str(told.value)
 
 
-def test_a_replication_lives_by_what_is_supposed(tmp_path: Path) -> None:
+def test_a_replication_lives_by_what_is_assumed(tmp_path: Path) -> None:
     """All the way from the scenario's words to the figures."""
     told = scenario(tmp_path, "{patience: {median: 6h}, stored_credential: required}", "network_rules: priced")
     policy = told.policies["a"].model_validate({"route": [{"to": ["A"]}], "retry": [

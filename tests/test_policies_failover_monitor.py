@@ -161,7 +161,7 @@ def test_a_total_outage_is_seen_once_enough_attempts_are_silent(gap_s: float, di
 
 def test_a_partial_outage_is_seen_after_as_many_attempts_as_the_evidence_needs() -> None:
     """Wald: attempts to a bound of log-odds ~ bound / mean evidence an attempt, here at 30 % lost where 45 % is
-    supposed. The mean of 30 outages must lie within four standard errors, the overshoot of one timeout and the time
+    assumed. The mean of 30 outages must lie within four standard errors, the overshoot of one timeout and the time
     in which a loss is not heard yet (some three attempts) allowed for."""
     gap_s, needed = 3.0, []
     timeouts = (TIMEOUTS * 600 + 1.0) / 700

@@ -317,10 +317,10 @@ def test_what_delayed_retries_rest_on_is_said_where_there_are_any(run_dir: Path)
     assert late_retries(run) == ""
     assert "come 15 minutes or more" not in page.html(run)
     run.summary["policies"]["more"]["delayed_retries"] = {"value": 1234.0, "low": None, "high": None}
-    run.manifest["retries_suppose"] = "customers are supposed to wait"
+    run.manifest["retries_assume"] = "customers are assumed to wait"
     sentence = late_retries(run)
     assert "1,234 attempts a replication (more)" in sentence
-    assert sentence.endswith("customers are supposed to wait.")
+    assert sentence.endswith("customers are assumed to wait.")
     assert "come 15 minutes or more" in page.html(run)
     cells = {row.policy: row.cells for row in rows(run, RETRIES)}
     assert set(cells) == set(run.policies)

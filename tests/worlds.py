@@ -86,11 +86,11 @@ class InOrder:
 
 
 def simulate(trace: Trace, model: Model, policy: Any, seed: int = 1, luck: int = 0,
-             outages: Sequence[Outage] | None = None, **supposed: Any) -> Simulated:
-    """One replication at the model's own numbers; ``outages`` None draws them from the model. ``supposed``: the
+             outages: Sequence[Outage] | None = None, **assumed: Any) -> Simulated:
+    """One replication at the model's own numbers; ``outages`` None draws them from the model. ``assumed``: the
     engine's ``network_rules`` and ``customers``."""
     draws = Luck(seed, 0, luck)
     if outages is None:
         end = float(trace.arrived_at[-1]) + 86_400
         outages = draw_outages(model, draws, float(trace.arrived_at[0]), end)
-    return Engine(trace, IssuerDecisions(World(model), trace), policy, draws, outages, **supposed).run()
+    return Engine(trace, IssuerDecisions(World(model), trace), policy, draws, outages, **assumed).run()

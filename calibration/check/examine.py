@@ -23,7 +23,7 @@ WORLDS, LUCK = 20, 2
 
 
 def check(model: CalibratedModel, history: History, workers: int | None = None, seed: int = 0,
-          told: Callable[[int, int], None] = lambda done, todo: None) -> list[Finding]:
+          progress: Callable[[int, int], None] = lambda done, todo: None) -> list[Finding]:
     """All findings, the least likely first. Raises BadInput for a model without the merchant's router, or a history
     of processors that the model does not know."""
     if model.model.logged is None:
@@ -37,9 +37,9 @@ def check(model: CalibratedModel, history: History, workers: int | None = None, 
     simulated = []
     for one in on_processes(replay, Replays(model, log, seed), runs, workers or os.cpu_count() or 1, ordered=True):
         simulated.append(one)
-        told(len(simulated), len(runs) + 1)
+        progress(len(simulated), len(runs) + 1)
     found = find_outages(log, history.health_skips)
     surprises = [*check_steps(model, log, found, WORLDS, seed), *check_processors(model, log, found, WORLDS, seed),
                  *check_replay(figures(log), simulated)]
-    told(len(runs) + 1, len(runs) + 1)
+    progress(len(runs) + 1, len(runs) + 1)
     return judge(surprises)

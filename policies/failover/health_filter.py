@@ -24,7 +24,7 @@ class State(NamedTuple):
 
 
 class Beliefs(NamedTuple):
-    """What is supposed of outages: rates per second of their beginning and ending, and what they do."""
+    """What is assumed of outages: rates per second of their beginning and ending, and what they do."""
 
     begin_per_s: float
     end_per_s: float

@@ -24,11 +24,11 @@ from routesim.sim.folders import Claim, Kind, claimed, recover
 Format = Literal["parquet", "duckdb", "both"]
 DDL_FILE, DUCKDB_FILE, EXPORT_JSON = "athia_snowflake.sql", "athia.duckdb", "export.json"
 EXPORT = Kind("export")
-Told = Callable[[int, int], None]  # parts done, and to do
+Progress = Callable[[int, int], None]  # parts done, and to do
 
 
 def export(run_dir: Path, out: Path, policies: Iterable[str] = (), form: Format = "parquet",
-           experiment: Path | None = None, told: Told = lambda done, todo: None) -> dict[str, int]:
+           experiment: Path | None = None, progress: Progress = lambda done, todo: None) -> dict[str, int]:
     """Write a run's rows for the platform's tables into the folder ``out``; how many rows each table has.
 
     ``policies``: only these, all where none is named; ``experiment``: the folder of a simulated experiment, whose looks
@@ -44,19 +44,19 @@ def export(run_dir: Path, out: Path, policies: Iterable[str] = (), form: Format 
         if experiment == run_dir and not RunFolder(run_dir).summary.is_file():
             if list(policies):
                 raise BadInput("goes with the folder of a run; this is an experiment's", "--policy")
-            return _write(claim, None, [], experiment_rows(run_dir), form, told)
+            return _write(claim, None, [], experiment_rows(run_dir), form, progress)
         run = read(run_dir)
         chosen = chosen_policies(run, list(policies))
         lifts = comparison_rows(run, chosen) if experiment is None else experiment_rows(experiment)
-        return _write(claim, run, parts(run, chosen), lifts, form, told)
+        return _write(claim, run, parts(run, chosen), lifts, form, progress)
 
 
-def _write(claim: Claim, run: Run | None, found: list[LogPart], lifts: Iterable[Row], form: Format, told: Told
+def _write(claim: Claim, run: Run | None, found: list[LogPart], lifts: Iterable[Row], form: Format, progress: Progress
            ) -> dict[str, int]:
     with claim.work() as work:
         holding = work.scratch if form == "duckdb" else work.made
         with writing(claim.out):
-            written = _write_parquet(run, found, lifts, holding, work.scratch, told)
+            written = _write_parquet(run, found, lifts, holding, work.scratch, progress)
             if form != "parquet":
                 _write_duckdb(holding, work.made / DUCKDB_FILE)
         write_text(work.made / DDL_FILE, ddl())
@@ -64,8 +64,8 @@ def _write(claim: Claim, run: Run | None, found: list[LogPart], lifts: Iterable[
     return written
 
 
-def _write_parquet(run: Run | None, found: list[LogPart], lifts: Iterable[Row], folder: Path, scratch: Path, told: Told
-                   ) -> dict[str, int]:
+def _write_parquet(run: Run | None, found: list[LogPart], lifts: Iterable[Row], folder: Path, scratch: Path,
+                   progress: Progress) -> dict[str, int]:
     tables = platform_tables()
     written = dict.fromkeys(tables, 0)
     with ExitStack() as stack:
@@ -83,10 +83,10 @@ def _write_parquet(run: Run | None, found: list[LogPart], lifts: Iterable[Row], 
         if run is not None:
             rows = stack.enter_context(Rows(run, scratch))
             for done, part in enumerate(found):
-                told(done, len(found))
+                progress(done, len(found))
                 for name, batch in rows.of(part):
                     write(name, batch)
-    told(len(found), len(found))
+    progress(len(found), len(found))
     return written
 
 

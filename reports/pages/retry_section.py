@@ -1,4 +1,4 @@
-"""The run page's section on retries: what they recover, how late, at whose risk, and what was supposed for it."""
+"""The run page's section on retries: what they recover, how late, at whose risk, and what was assumed for it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def late_retries(run: Run) -> str:
     most = max(delayed, key=lambda policy: delayed[policy], default=None)
     if most is None or delayed[most] == 0:
         return ""
-    supposed = run.manifest.get("retries_suppose") or "the scenario does not say who would still be there"
+    assumed = run.manifest.get("retries_assume") or "the scenario does not say who would still be there"
     return (f"Up to {number(delayed[most])} attempts a replication ({most}) come 15 minutes or more after a customer's "
-            f"own payment failed. They rest on a card on file and on a customer who still wants to pay: {supposed}.")
+            f"own payment failed. They rest on a card on file and on a customer who still wants to pay: {assumed}.")

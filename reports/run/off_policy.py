@@ -29,7 +29,7 @@ MEANING = {
     NO_SUPPORT: "history has no support",
     TOO_THIN: "too few payments to decide",
     SAME: "same first choices as the baseline",
-    ASSUMED: "not comparable: the scenario supposes another world",
+    ASSUMED: "not comparable: the scenario assumes another world",
 }
 _JUDGED = (AGREES, DISAGREES)
 

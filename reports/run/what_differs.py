@@ -158,15 +158,15 @@ def _versions(first: Run, second: Run, names: Names) -> list[str]:
 
 
 def _sentences(first: Run, second: Run, names: Names) -> list[str]:
-    """What only one run assumes or warns of, and what each supposes of retries."""
+    """What only one run assumes or warns of, and what each assumes of retries."""
     found = []
     for key, verb in (("assumed", "assumes"), ("warnings", "warns")):
         ours, theirs = (_list(run.manifest.get(key)) for run in (first, second))
         found += [f"only {names[0]} {verb}: {one}" for one in ours if one not in theirs]
         found += [f"only {names[1]} {verb}: {one}" for one in theirs if one not in ours]
-    ours_said, theirs_said = first.manifest.get("retries_suppose"), second.manifest.get("retries_suppose")
+    ours_said, theirs_said = first.manifest.get("retries_assume"), second.manifest.get("retries_assume")
     if ours_said and theirs_said and ours_said != theirs_said:
-        found.append(f"of delayed retries {names[0]} supposes that {ours_said}; {names[1]} that {theirs_said}")
+        found.append(f"of delayed retries {names[0]} assumes that {ours_said}; {names[1]} that {theirs_said}")
     return found
 
 

@@ -22,13 +22,13 @@ from routesim.sim.model import CalibratedModel
 
 def run_check(model: Path, source: str | Path, profile: str | None, start: datetime | None, end: datetime | None,
               out_dir: Path | None, workers: int | None, console: Console,
-              told: Callable[[int, int], None]) -> bool:
+              progress: Callable[[int, int], None]) -> bool:
     """Whether the model predicts the history; the findings go to the console and, with ``out_dir``, to check.json
     and check.html."""
     with nullcontext() if out_dir is None else placing(out_dir, "check") as folder:
         calibrated = CalibratedModel.load(model)
         history = read_history(source, profile, start, end)
-        findings = examine(calibrated, history, workers, told=told)
+        findings = examine(calibrated, history, workers, progress=progress)
         failed = [f for f in findings if not f.passed]
         if folder is not None:
             document = {"passed": not failed, "false_alarm": FALSE_ALARM, "findings": [asdict(f) for f in findings]}

@@ -34,9 +34,9 @@ def experiment(
         for warning in manifest["warnings"]:
             if warning.startswith("experiment: "):
                 err.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
-        progress, told = counting(err, loaded.scenario)
-        with progress:
-            run_experiment(trials, manifest, claim, workers, told)
+        bar, progress = counting(err, loaded.scenario)
+        with bar:
+            run_experiment(trials, manifest, claim, workers, progress)
     figures = read_experiment(target).figures
     if as_json:
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))

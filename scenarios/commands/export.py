@@ -27,9 +27,9 @@ def export(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="fold
     from routesim.reports.athia.export import export as write
 
     err = Console(stderr=True)
-    progress, told = counting(err, "exporting")
-    with progress:
-        rows = write(run_dir, out_dir, policy or (), form, experiment, told)  # type: ignore[arg-type]
+    bar, progress = counting(err, "exporting")
+    with bar:
+        rows = write(run_dir, out_dir, policy or (), form, experiment, progress)  # type: ignore[arg-type]
     out = Console()
     for name, count in rows.items():
         out.print(f"{name}: {count:,} rows", highlight=False)

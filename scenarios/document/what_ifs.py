@@ -1,4 +1,4 @@
-"""What a scenario supposes of the world: outages that are added, processors that change or appear, other traffic."""
+"""What a scenario assumes of the world: outages that are added, processors that change or appear, other traffic."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Outages(Description):
 
 
 class ApprovalShift(Description):
-    """A supposed difference in approval, in pp: each world draws it from a normal distribution."""
+    """A assumed difference in approval, in pp: each world draws it from a normal distribution."""
 
     mean: float
     sd: NotNegative = 0.0
@@ -103,7 +103,7 @@ class LatencyChange(Description):
 
 
 class ProcessorChange(Description):
-    """What is supposed of one processor. ``like`` makes a new one out of one that the model knows.
+    """What is assumed of one processor. ``like`` makes a new one out of one that the model knows.
 
     An answer that comes after the router gave up is a late approval whenever the issuer approved; ``late_approvals``
     is about the timeouts in which the answer was lost, of which history cannot tell how many reached the issuer.

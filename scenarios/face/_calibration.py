@@ -59,7 +59,7 @@ def check(model: Calibration | AnyPath, history: History | AnyPath, *, workers: 
     else:
         calibrated = CalibratedModel.load(path_of(model, "model"))
     read = _history_of(history)
-    findings = _examine(calibrated, read, workers_of(workers), told=progress or quiet)
+    findings = _examine(calibrated, read, workers_of(workers), progress=progress or quiet)
     return CheckResult(all(one.passed for one in findings), pd.DataFrame([asdict(one) for one in findings]),
                        f"model {calibrated.model.name} · {read.log.payments.num_rows:,} payments")
 

@@ -22,8 +22,8 @@ from routesim.reports.experiment.looks import ExperimentPlan, Outcomes, outcomes
 from routesim.reports.experiment.record import Record, record
 from routesim.reports.experiment.strata import Strata
 from routesim.scenarios.document.experiment_block import DAY_S, ExperimentBlock
+from routesim.scenarios.running.assumptions import assumed_world, outages_of
 from routesim.scenarios.running.replicate import Study
-from routesim.scenarios.running.suppositions import outages_of, supposed
 from routesim.sim.draws import Luck
 from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
 
@@ -115,7 +115,7 @@ class _World:
     def __init__(self, trials: Trials, world: int, luck_number: int) -> None:
         study, scenario = trials.study, trials.study.scenario
         self._trials, self._trace = trials, study.trace
-        self._known = supposed(scenario, study.model.draw(world, scenario.seed), self._trace)
+        self._known = assumed_world(scenario, study.model.draw(world, scenario.seed), self._trace)
         self._luck = Luck(scenario.seed, world, luck_number)
         start, end = float(self._trace.arrived_at[0]), float(self._trace.arrived_at[-1])
         self._outages = outages_of(scenario, self._known.decisions.world.model, self._luck, study.observed, start,

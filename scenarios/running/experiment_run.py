@@ -35,7 +35,7 @@ from routesim.sim.folders import Claim, claimed
 from routesim.sim.parallel import on_processes
 from routesim.sim.trace import seconds
 
-Told = Callable[[int, int], None]  # replications done, and to do
+Progress = Callable[[int, int], None]  # replications done, and to do
 QUIET_S = 0.25 * DAY_S
 """A trace that ends this much too early may end in a night without payments: it is long enough."""
 
@@ -100,7 +100,7 @@ def _in_scope(scenario: Scenario, block: ExperimentBlock, payments: pa.Table) ->
 
 
 def run_experiment(trials: Trials, manifest: dict[str, Any], out: Path | Claim, workers: int | None = None,
-                   told: Told = lambda done, todo: None) -> Path:
+                   progress: Progress = lambda done, todo: None) -> Path:
     """Run a prepared experiment into the folder ``out``, which is replaced if it holds an earlier one; its path.
 
     ``workers`` None uses all cores; the outputs but the timing do not depend on it.
@@ -112,11 +112,11 @@ def run_experiment(trials: Trials, manifest: dict[str, Any], out: Path | Claim, 
         done = _load(work.kept)
         todo = [key for key in keys if key not in done]
         count = min(workers or os.cpu_count() or 1, len(keys))
-        told(len(done), len(keys))
+        progress(len(done), len(keys))
         for one in on_processes(replicate_experiment, trials, todo, count):
             write_text(work.kept / f"{one.world:03d}-{one.luck:03d}.json", json.dumps(one.plain()))
             done[one.world, one.luck] = one
-            told(len(done), len(keys))
+            progress(len(done), len(keys))
         folder = ExperimentFolder(work.made)
         _write(folder, trials, manifest, [done[key] for key in keys])
         folder.write_timing({"wall_s": round(time.perf_counter() - begun, 3), "workers": count,

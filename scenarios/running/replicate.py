@@ -22,7 +22,7 @@ from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
 from routesim.reports.run.folder import RunFolder
 from routesim.scenarios.document.loading import policy_factories
 from routesim.scenarios.document.schema import Scenario
-from routesim.scenarios.running.suppositions import Supposed, outages_of, supposed
+from routesim.scenarios.running.assumptions import AssumedWorld, assumed_world, outages_of
 from routesim.sim.draws import Luck
 from routesim.sim.engine import RUN_OUT_S, Engine, Simulated
 from routesim.sim.model import CalibratedModel
@@ -64,13 +64,13 @@ class Study:
         return policy_factories(self.scenario, tuple(self.model.model.processors), tables, self._predictor)
 
     def _predictor(self) -> ModelPredictor:
-        """What the model's point estimates predict, worked out when a policy first asks. What the scenario supposes of
+        """What the model's point estimates predict, worked out when a policy first asks. What the scenario assumes of
         a processor the router is taken to know; changes in mid-course it is not."""
         return self._foreseen
 
     @cached_property
     def _foreseen(self) -> ModelPredictor:
-        return ModelPredictor(supposed(self.scenario, self.model.point(), self.trace).decisions, self.trace)
+        return ModelPredictor(assumed_world(self.scenario, self.model.point(), self.trace).decisions, self.trace)
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ class Replication:
 
 
 def replicate(study: Study, world: int, luck_number: int, log_folder: RunFolder | None,
-              told: Callable[[], Any] = lambda: None) -> Replication:
-    """Simulate every policy under one world and luck; ``told`` is called after each. Logs go below ``log_folder``."""
+              progress: Callable[[], Any] = lambda: None) -> Replication:
+    """Simulate every policy under one world and luck; ``progress`` is called after each. Logs go below
+    ``log_folder``."""
     scenario = study.scenario
     trace = study.trace
-    known = supposed(scenario, study.model.draw(world, scenario.seed), trace)
+    known = assumed_world(scenario, study.model.draw(world, scenario.seed), trace)
     luck = Luck(scenario.seed, world, luck_number)
     start = float(trace.arrived_at[0])
     end = float(trace.arrived_at[-1])
@@ -130,7 +131,7 @@ def replicate(study: Study, world: int, luck_number: int, log_folder: RunFolder 
         decision_s[name] = done.decision_s
         if log_folder is not None:
             log_folder.log_part(name, world, luck_number).write(done.log)
-        told()
+        progress()
     return Replication(world, luck_number, {name: measured[name] for name in scenario.policies}, seen, decision_s,
                        costs_table(costs), pa.concat_tables(timelines))
 
@@ -147,7 +148,7 @@ def health_per(scenario: Scenario, policy: str) -> list[str]:
     return [name for name in per if name != "processor"]
 
 
-def _simulate(trace: Trace, known: Supposed, policy: Policy, luck: Luck, outages: Sequence[Outage]) -> Simulated:
+def _simulate(trace: Trace, known: AssumedWorld, policy: Policy, luck: Luck, outages: Sequence[Outage]) -> Simulated:
     return Engine(trace, known.decisions, policy, luck, outages, known.changes, time.perf_counter,
                   known.network_rules, known.customers).run()
 

@@ -30,6 +30,7 @@ from routesim.reports.run.folder import OUTAGES, RUN, RunFolder, write
 from routesim.scenarios.document.loading import resolved
 from routesim.scenarios.document.schema import AdaptiveLuck, Scenario
 from routesim.scenarios.running import checkpoint
+from routesim.scenarios.running.assumptions import assumed_processors, assumed_world, in_words, retries_assume, traffic
 from routesim.scenarios.running.replicate import (
     PICTURED_REPLICATION,
     SAMPLED_REPLICATION,
@@ -38,7 +39,6 @@ from routesim.scenarios.running.replicate import (
     decision_quantiles_ms,
     replicate,
 )
-from routesim.scenarios.running.suppositions import in_words, retries_suppose, supposed, supposed_processors, traffic
 from routesim.sim.errors import BadInput
 from routesim.sim.files import read_table
 from routesim.sim.folders import Claim, claimed
@@ -49,7 +49,7 @@ from routesim.sim.outages import Outage
 from routesim.sim.parallel import on_processes
 from routesim.sim.trace import Trace, seconds
 
-Told = Callable[[int, int], None]  # replications done, and to do
+Progress = Callable[[int, int], None]  # replications done, and to do
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def prepare(scenario: Scenario) -> Prepared:
 def judge_by_history(study: Study, logged: AttemptLog) -> dict[str, Any]:
     """What history's own outcomes say of the policies' first choices; see ``off_policy.cross_check``."""
     scenario, model, world = study.scenario, study.model.model, study.scenario.world
-    terms = {name: p.terms(name) for name, p in supposed_processors(scenario, model).items()}
+    terms = {name: p.terms(name) for name, p in assumed_processors(scenario, model).items()}
     assumed = bool(world.processors or world.changes or scenario.outages.add or scenario.outages.base == "none")
     trace = Trace(logged.payments, scenario.timezone, model.timezone)
     return cross_check(trace, logged, study.factories, scenario.baseline, terms, scenario.seed, model.provenance,
@@ -95,9 +95,9 @@ def read_study(scenario: Scenario) -> tuple[Study, dict[str, Any], AttemptLog]:
     if folder.support.exists():
         support = Support.from_table(read_table(folder.support))
     study = Study(scenario, model, payments, support, observed)
-    _ = study.factories  # what cannot be made, or a world that cannot be supposed, is told before anything runs
+    _ = study.factories  # what cannot be made, or a world that cannot be assumed, is told before anything runs
     if scenario.world.processors or scenario.world.changes:
-        supposed(scenario, model.point(), study.trace)
+        assumed_world(scenario, model.point(), study.trace)
     return study, _manifest(scenario, study, history.provenance, history.quarantine.warnings), logged
 
 
@@ -115,7 +115,7 @@ def _warm_up(payments: pa.Table, scenario: Scenario) -> pa.Table:
 
 
 def run(prepared: Prepared, out: Path | Claim, workers: int | None = None,
-        told: Told = lambda done, todo: None) -> Path:
+        progress: Progress = lambda done, todo: None) -> Path:
     """Run a prepared scenario into the folder ``out``, which is replaced if it holds an earlier run; its path.
 
     ``workers`` None uses all cores. The outputs but the timing do not depend on it.
@@ -129,11 +129,11 @@ def run(prepared: Prepared, out: Path | Claim, workers: int | None = None,
         for batch in _batches(scenario, done):
             todo = [key for key in batch if key not in done]
             total = len(done) + len(todo)
-            told(len(done), total)
+            progress(len(done), total)
             for one in _replications(study, todo, folder, count):
                 checkpoint.save(work.kept, one)
                 done[one.world, one.luck] = one
-                told(len(done), total)
+                progress(len(done), total)
         comparison = _compare(study, done, prepared.off_policy)
         outages = pa.concat_tables([_numbered(done[key]) for key in sorted(done)])
         write(folder.path, comparison, outages, done[PICTURED_REPLICATION].timeline)
@@ -221,7 +221,7 @@ def _manifest(scenario: Scenario, study: Study, trace: dict[str, Any], warnings:
                                         ).encode()),
         },
         "assumed": in_words(scenario),
-        "retries_suppose": retries_suppose(scenario),
+        "retries_assume": retries_assume(scenario),
         "warnings": [*(f"model: {w}" for w in provenance.pop("warnings", []) if not (priced and w == NO_FEES)),
                      *(f"trace: {w}" for w in [*warnings, *_no_card_on_file(scenario, study.payments)])],
         "model": provenance | {"name": model.name},

@@ -1,4 +1,4 @@
-"""What a scenario supposes happens in the simulated world: as much as it says, where it says, and nowhere else."""
+"""What a scenario assumes happens in the simulated world: as much as it says, where it says, and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from routesim.scenarios.document.loading import load_scenario
 from routesim.scenarios.document.schema import Scenario
-from routesim.scenarios.running.suppositions import in_words, outages_of, supposed, traffic
+from routesim.scenarios.running.assumptions import assumed_world, in_words, outages_of, traffic
 from routesim.sim.draws import Luck
 from routesim.sim.engine import Engine
 from routesim.sim.errors import BadInput
@@ -30,7 +30,7 @@ _serial = itertools.count()
 
 def scenario(folder: Path, world: str = "{}", rest: str = "") -> Scenario:
     path = folder / f"scenario{next(_serial)}.yaml"
-    path.write_text(f"scenario: supposed\nseed: 3\nmodel: m\ntrace: {{source: h}}\nbaseline: a\nworld: {world}\n{rest}"
+    path.write_text(f"scenario: assumed\nseed: 3\nmodel: m\ntrace: {{source: h}}\nbaseline: a\nworld: {world}\n{rest}"
                     "policies: {a: {route: [{to: [A]}]}}\n", encoding="utf-8")
     return load_scenario(path)
 
@@ -52,8 +52,8 @@ def model() -> Model:
 
 def attempts(told: Scenario, model: Model, trace: Trace, ranks: Sequence[str] = ("A",), number: int | None = None,
              tries: int = 1) -> pd.DataFrame:
-    """Attempts in order of payment, in the world as the scenario supposes it."""
-    known = supposed(told, World(model, told.seed, number), trace)
+    """Attempts in order of payment, in the world as the scenario assumes it."""
+    known = assumed_world(told, World(model, told.seed, number), trace)
     engine = Engine(trace, known.decisions, InOrder(tuple(ranks), tries), Luck(told.seed), (), known.changes)
     found: pd.DataFrame = engine.run().log.attempts.to_pandas()
     return found.sort_values(["payment_id", "attempt_number"], ignore_index=True)
@@ -80,7 +80,7 @@ def test_a_new_processor_is_as_good_as_the_one_it_is_like(tmp_path: Path, trace:
 
 
 @pytest.mark.parametrize("pp", [-1.0, -10.0, 2.0])
-def test_approval_moves_by_as_many_points_as_supposed(tmp_path: Path, trace: Trace, model: Model, pp: float) -> None:
+def test_approval_moves_by_as_many_points_as_assumed(tmp_path: Path, trace: Trace, model: Model, pp: float) -> None:
     plain = scenario(tmp_path, "{processors: {New: {like: A}}}")
     moved = scenario(tmp_path, f"{{processors: {{New: {{like: A, approval_pp: {{mean: {pp}}}}}}}}}")
     assert_moved(attempts(moved, model, trace, ["New"]), attempts(plain, model, trace, ["New"]), pp)
@@ -90,10 +90,10 @@ def test_approval_moves_by_as_many_points_as_supposed(tmp_path: Path, trace: Tra
 def test_what_is_not_known_of_approval_differs_from_world_to_world(tmp_path: Path, trace: Trace,
                                                                     model: Model) -> None:
     told = scenario(tmp_path, "{processors: {A: {approval_pp: {mean: -2, sd: 1}}}}")
-    base = supposed(scenario(tmp_path), World(model), trace).decisions.approval_logits("A").mean()
-    shifts = [supposed(told, World(model, told.seed, number), trace).decisions.approval_logits("A").mean() - base
+    base = assumed_world(scenario(tmp_path), World(model), trace).decisions.approval_logits("A").mean()
+    shifts = [assumed_world(told, World(model, told.seed, number), trace).decisions.approval_logits("A").mean() - base
               for number in range(40)]
-    per_pp = (supposed(told, World(model), trace).decisions.approval_logits("A").mean() - base) / -2
+    per_pp = (assumed_world(told, World(model), trace).decisions.approval_logits("A").mean() - base) / -2
     drawn_pp = np.array(shifts) / per_pp  # the logit is near enough to a line within a few points
     assert drawn_pp.mean() == pytest.approx(-2, abs=STANDARD_ERRORS / np.sqrt(40) + 0.1)
     assert 0.6 < drawn_pp.std(ddof=1) < 1.4  # chi-squared with 39 degrees of freedom, beyond 3 standard errors
@@ -103,7 +103,7 @@ def test_approval_that_no_probability_can_make_is_refused(tmp_path: Path, trace:
     for pp in (-95, 60):
         told = scenario(tmp_path, f"\n  processors:\n    A: {{approval_pp: {pp}}}")
         with pytest.raises(BadInput, match=r"^scenario\d+.yaml:8: world.processors.A.approval_pp: .* out of reach"):
-            supposed(told, World(model), trace)
+            assumed_world(told, World(model), trace)
 
 
 def test_a_change_holds_from_its_time_until_its_end_and_for_whom_it_is_meant(tmp_path: Path, trace: Trace,
@@ -156,9 +156,9 @@ def test_fees_and_what_is_taken_replace_the_models_and_the_rest_stays(tmp_path: 
                                                                       model: Model) -> None:
     told = scenario(tmp_path, "{processors: {A: {fee: {fixed_usd: 0.10}, currencies: [usd]}, "
                               "New: {like: A, fee: {percent_bps: 50}, card_brands: [VISA]}}}")
-    changed = supposed(told, World(model), trace).decisions.world.model.processors
+    changed = assumed_world(told, World(model), trace).decisions.world.model.processors
     assert (changed["A"].fee.fixed_usd, changed["A"].fee.percent_bps) == (0.10, 0.0)
-    assert (changed["New"].fee.fixed_usd, changed["New"].fee.percent_bps) == (0.10, 50.0)  # like A as it is supposed
+    assert (changed["New"].fee.fixed_usd, changed["New"].fee.percent_bps) == (0.10, 50.0)  # like A as it is assumed
     assert changed["A"].currencies == changed["New"].currencies == ["USD"]
     assert changed["New"].card_brands == ["visa"]
     assert changed["B"] == model.processors["B"]
@@ -168,7 +168,7 @@ def test_fees_and_what_is_taken_replace_the_models_and_the_rest_stays(tmp_path: 
 def test_what_is_like_a_changed_processor_takes_its_changes_once(tmp_path: Path, trace: Trace, model: Model) -> None:
     told = scenario(tmp_path, "{processors: {A: {latency: {factor: 2}, approval_pp: -5}, New: {like: A}, "
                               "Newer: {like: New, latency: {factor: 3}, approval_pp: -3}}}")
-    known = supposed(told, World(model), trace).decisions
+    known = assumed_world(told, World(model), trace).decisions
     factors = {name: processor.latency.factor for name, processor in known.world.model.processors.items()}
     assert factors == {"A": 2.0, "B": 1.0, "New": 2.0, "Newer": 6.0}
     assert known.approval_logits("New") == pytest.approx(known.approval_logits("A"))
@@ -179,11 +179,11 @@ def test_what_is_like_a_changed_processor_takes_its_changes_once(tmp_path: Path,
 def test_a_known_processor_may_become_like_another(tmp_path: Path, trace: Trace, model: Model) -> None:
     slow = model.model_copy(update={"processors": model.processors | {
         "B": model.processors["B"].model_copy(update={"timeout_s": 5.0})}})
-    known = supposed(scenario(tmp_path, "{processors: {B: {like: A}}}"), World(slow), trace).decisions
+    known = assumed_world(scenario(tmp_path, "{processors: {B: {like: A}}}"), World(slow), trace).decisions
     assert known.world.model.processors["B"] == slow.processors["A"]
 
 
-def test_everything_supposed_is_said(tmp_path: Path) -> None:
+def test_everything_assumed_is_said(tmp_path: Path) -> None:
     told = scenario(tmp_path, "{processors: {New: {like: A, approval_pp: -1}}, arrivals: {factor: 2}, "
                               "changes: [{at: 2026-01-05T12:00:00, processor: A, approval_pp: -8}]}",
                     "outages: {base: none, add: [{processors: [B], start: 2026-01-05T01:00:00, duration: 1h}]}\n")

@@ -1,6 +1,6 @@
-"""What a scenario supposes, applied to a drawn world and to the trace; and the same told in words for the report.
+"""What a scenario assumes, applied to a drawn world and to the trace; and the same told in words for the report.
 
-A supposition changes the world after it was drawn, so that what is not supposed keeps its uncertainty.
+A assumption changes the world after it was drawn, so that what is not assumed keeps its uncertainty.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 
 
 @dataclass(frozen=True)
-class Supposed:
-    """A world as the scenario supposes it: issuers' decisions, changes at given times, customers, networks' rules."""
+class AssumedWorld:
+    """A world as the scenario assumes it: issuers' decisions, changes at given times, customers, networks' rules."""
 
     decisions: IssuerDecisions
     changes: Sequence[Change]
@@ -44,10 +44,10 @@ class Supposed:
     network_rules: Enforcement = "off"
 
 
-def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
+def assumed_world(scenario: Scenario, drawn: World, trace: Trace) -> AssumedWorld:
     """Apply ``world`` of the scenario. Raises BadInput for a shift of approval that no probability can make."""
     what_if = scenario.world
-    processors = supposed_processors(scenario, drawn.model)
+    processors = assumed_processors(scenario, drawn.model)
     origins = {name: _origin(what_if.processors, name) for name in what_if.processors}
     world = World(drawn.model.model_copy(update={"processors": processors}), drawn.seed, drawn.number)
     decisions = IssuerDecisions(world, trace, {name: origin for name, (origin, _) in origins.items()})
@@ -67,7 +67,7 @@ def supposed(scenario: Scenario, drawn: World, trace: Trace) -> Supposed:
                              ("world", "changes", number, "approval_pp"))
         changes.append(Change(each.at.timestamp(), each.until.timestamp() if each.until else FOREVER, each.processor,
                               np.where(applies, shift, 0.0)))
-    return Supposed(decisions, changes, _customers(what_if), scenario.network_rules)
+    return AssumedWorld(decisions, changes, _customers(what_if), scenario.network_rules)
 
 
 def _customers(what_if: WhatIfs) -> Customers | None:
@@ -78,7 +78,7 @@ def _customers(what_if: WhatIfs) -> Customers | None:
     return Customers(patience, needs_credential)
 
 
-def supposed_processors(scenario: Scenario, model: Model) -> dict[str, Processor]:
+def assumed_processors(scenario: Scenario, model: Model) -> dict[str, Processor]:
     """The model's processors by name, as ``world: processors:`` changes them, and those that it makes."""
     changes = scenario.world.processors
     processors = dict(model.processors)
@@ -230,10 +230,10 @@ def in_words(scenario: Scenario) -> list[str]:
     return lines
 
 
-def retries_suppose(scenario: Scenario) -> str:
+def retries_assume(scenario: Scenario) -> str:
     """What a retry of a customer's payment after a deliberate delay rests on, in words."""
     patience, required = scenario.world.patience, scenario.world.stored_credential == "required"
-    customers = ("customers are supposed to wait as long as the policy does" if patience is None
-                 else f"half of the customers are supposed to be gone after {patience.median}")
-    cards = ("cards are on file where history says so" if required else "every card is supposed to be on file")
+    customers = ("customers are assumed to wait as long as the policy does" if patience is None
+                 else f"half of the customers are assumed to be gone after {patience.median}")
+    cards = ("cards are on file where history says so" if required else "every card is assumed to be on file")
     return f"{customers}, and {cards}"
