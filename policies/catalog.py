@@ -107,7 +107,7 @@ _ASKED: dict[PartKind, str] = {"route": "rank", "message": "message", "retry": "
 
 
 @dataclass(frozen=True)
-class Part:
+class CatalogPart:
     """A part as described: a name of the catalog, or a dotted path, and its parameters."""
 
     kind: PartKind
@@ -132,18 +132,18 @@ class Part:
         ]
 
 
-def describe_part(kind: PartKind, value: Any, context: Any = None) -> Part:
+def describe_part(kind: PartKind, value: Any, context: Any = None) -> CatalogPart:
     """The part that ``value`` describes, read in pydantic's validation ``context``.
 
     Raises ValueError (a pydantic ValidationError where parameters are wrong).
     """
     known = PARTS[kind]
-    if isinstance(value, Part):
+    if isinstance(value, CatalogPart):
         return value
     if isinstance(value, list) and "rules" in known:
         if not value and "none" in known:
-            return Part(kind, "none", NoParameters())
-        return Part(kind, "rules", known["rules"].described_by.model_validate({"rules": value}, context=context))
+            return CatalogPart(kind, "none", NoParameters())
+        return CatalogPart(kind, "rules", known["rules"].described_by.model_validate({"rules": value}, context=context))
     if isinstance(value, Mapping) and len(value) == 1:
         ((name, parameters),) = value.items()
     else:
@@ -156,10 +156,10 @@ def describe_part(kind: PartKind, value: Any, context: Any = None) -> Part:
         shapes += ["one of " + ", ".join(names)] if names else []
         raise ValueError(f"a {kind} is {', '.join(shapes)}, {{NAME: parameters}} or my.module:Class")
     if is_dotted(name):
-        return Part(kind, name, TypeAdapter(dict[str, dict[str, Any]]).validate_python({name: parameters})[name])
+        return CatalogPart(kind, name, TypeAdapter(dict[str, dict[str, Any]]).validate_python({name: parameters})[name])
     if name not in names:
         raise ValueError(f"no {kind} is called {name!r}{nearest(name, names)}")
-    return Part(kind, name, _under(name, known[name].described_by, parameters, context))
+    return CatalogPart(kind, name, _under(name, known[name].described_by, parameters, context))
 
 
 def _under(key: str, described_by: type[Description], parameters: Any, context: Any) -> Description:
@@ -169,7 +169,7 @@ def _under(key: str, described_by: type[Description], parameters: Any, context: 
 
 
 def _part_field(kind: PartKind) -> Any:
-    def described(value: Any, info: ValidationInfo) -> Part:
+    def described(value: Any, info: ValidationInfo) -> CatalogPart:
         return describe_part(kind, value, info.context)
 
     return PlainValidator(described)
@@ -181,7 +181,7 @@ _plainly = PlainSerializer(lambda part: None if part is None else part.plain())
 class BudgetOf(Budget):
     """Keeps the retries of another retry part to a share of the first attempts, the most deserving ones first."""
 
-    of: Annotated[Part, _part_field("retry"), _plainly] = Field(
+    of: Annotated[CatalogPart, _part_field("retry"), _plainly] = Field(
         description="that part, as any retry: a list of rules, a name, or {NAME: parameters}"
     )
 
@@ -189,7 +189,7 @@ class BudgetOf(Budget):
 class ReputationOf(Reputation):
     """Slows or stops the retries of another retry part at a processor whose retries harm the merchant's standing."""
 
-    of: Annotated[Part, _part_field("retry"), _plainly] = Field(
+    of: Annotated[CatalogPart, _part_field("retry"), _plainly] = Field(
         description="that part, as any retry: a list of rules, a name, or {NAME: parameters}; a budget goes around it, "
         "not into it"
     )
@@ -206,15 +206,16 @@ def _policy_shape(value: Any) -> Any:
 class PolicyParts(Description):
     """A policy as described: a route and what goes with it, or a whole policy by name."""
 
-    route: Annotated[Part | None, _part_field("route"), _plainly] = Field(default=None, description="where it goes")
-    message: Annotated[Part, _part_field("message"), _plainly] = Field(
-        default=Part("message", "own", NoParameters()), description="the variable fields of the request"
+    route: Annotated[CatalogPart | None, _part_field("route"), _plainly] = Field(
+        default=None, description="where it goes")
+    message: Annotated[CatalogPart, _part_field("message"), _plainly] = Field(
+        default=CatalogPart("message", "own", NoParameters()), description="the variable fields of the request"
     )
-    retry: Annotated[Part, _part_field("retry"), _plainly] = Field(
-        default=Part("retry", "none", NoParameters()), description="what is tried again, when and where"
+    retry: Annotated[CatalogPart, _part_field("retry"), _plainly] = Field(
+        default=CatalogPart("retry", "none", NoParameters()), description="what is tried again, when and where"
     )
-    failover: Annotated[Part, _part_field("failover"), _plainly] = Field(
-        default=Part("failover", "none", NoParameters()), description="which processors are passed over"
+    failover: Annotated[CatalogPart, _part_field("failover"), _plainly] = Field(
+        default=CatalogPart("failover", "none", NoParameters()), description="which processors are passed over"
     )
     timeout: PositiveDuration | None = Field(
         default=None, description="how long the router waits for an answer, where the processor's timeout is longer"
@@ -290,7 +291,7 @@ def build(
     return composed
 
 
-def _part_maker(part: Part, folder: Path | None, predictor: PredictorSource | None) -> Callable[[], object]:
+def _part_maker(part: CatalogPart, folder: Path | None, predictor: PredictorSource | None) -> Callable[[], object]:
     if isinstance(part.parameters, dict):
         own = load_class(part.name, (_ASKED[part.kind],), folder)
         return partial(make, own, part.name, part.parameters)

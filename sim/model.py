@@ -142,7 +142,7 @@ class Code(Part):
     merchant_advice: str | None = None
 
 
-class Block(Part):
+class IssuerBlock(Part):
     """A state of the card or account in which every processor's attempt is declined, with one of ``codes`` (shares).
 
     ``odds`` is the log-odds of the state against none. It ends after a time ``recovers_h`` for the share
@@ -166,7 +166,7 @@ class Issuer(Part):
     frailty_sd: float = Field(default=0.0, ge=0)
     repeat: float = 0.0
     repeat_codes: list[str] | None = None
-    blocks: dict[str, Block] = {}
+    blocks: dict[str, IssuerBlock] = {}
     judgement_codes: dict[str, dict[str, float]]
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from routesim.policies.vocabulary import Answer, Payment
 from routesim.sim.draws import identity
 from routesim.sim.issuer import IssuerDecisions
-from routesim.sim.model import Block, Issuer
+from routesim.sim.model import Issuer, IssuerBlock
 from routesim.sim.trace import Trace
 
 NODES = 15  # with a frailty sd of 2.5 the probabilities are then within .002 of those with 41
@@ -274,7 +274,7 @@ def _counted(issuer: Issuer) -> frozenset[str]:
     return frozenset(code for shares in issuer.judgement_codes.values() for code in shares)
 
 
-def _ends(block: Block) -> Callable[[float], float] | None:
+def _ends(block: IssuerBlock) -> Callable[[float], float] | None:
     """Probability that a block still holds, by the hours since the first attempt; None for one that never ends.
 
     Read off a table, straight lines on a grid of 8193 points in log(1 + hours), flat beyond 90 days.

@@ -11,7 +11,7 @@ import pytest
 
 from routesim.reports.statistics.cuped import cuped
 from routesim.reports.statistics.design_effects import Phase, cluster_effect, naive_false_positives, ramped_lift
-from routesim.reports.statistics.power import Design, size
+from routesim.reports.statistics.power import ExperimentDesign, size
 from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_ratio
 from tests.test_power import near, rows
 
@@ -77,7 +77,7 @@ def test_every_reference_design_figure(shared: Path) -> None:
             effect = cluster_effect(float(words["m"]), float(words["icc"]), float(words.get("cv", 0)))
             found[block, quantity] = naive_false_positives(effect) if block == "cluster_naive_fpr" else effect
         elif block == "cluster_n":
-            n = size(0.85, 0.86, 0.8, Design()) * cluster_effect(float(words["m"]), float(words["icc"]))
+            n = size(0.85, 0.86, 0.8, ExperimentDesign()) * cluster_effect(float(words["m"]), float(words["icc"]))
             found[block, quantity] = n / float(words["m"]) if quantity.startswith("clusters") else n
         elif block == "srm":
             counts, weights = (json.loads(part) for part in quantity.split(" ", 1)[1].split(" weights "))

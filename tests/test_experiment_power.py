@@ -16,7 +16,7 @@ from routesim.policies.experiment.router import ExperimentPolicy
 from routesim.reports.experiment.looks import ExperimentPlan, Outcomes, daily_looks, outcomes
 from routesim.reports.experiment.rules import DIRECT_RULES, judge, lift_error
 from routesim.reports.statistics.auto_winner import Trial, auto_winner
-from routesim.reports.statistics.power import Design, power
+from routesim.reports.statistics.power import ExperimentDesign, power
 from routesim.sim.arrays import Floats
 from routesim.sim.model import Model
 from tests.worlds import START, InOrder, model_of, simulate, trace_of
@@ -69,7 +69,7 @@ def leaking(treatment: str, number: int) -> float:
 
 def as_independent(z: Floats, treatment: str) -> bool:
     """Whether z scatters, and rejects, as for independent payments: each within 3 standard errors."""
-    expected = power(RATES["A"], RATES[treatment], PAYMENTS / 2, Design()) if treatment != "A" else 0.05
+    expected = power(RATES["A"], RATES[treatment], PAYMENTS / 2, ExperimentDesign()) if treatment != "A" else 0.05
     rejected = float((np.abs(z) > CRITICAL).mean())
     error = math.sqrt(expected * (1 - expected) / len(z))
     # a sample variance of normal values has a standard error of √(2/(n-1))

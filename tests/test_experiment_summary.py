@@ -16,7 +16,7 @@ from routesim.reports.experiment.record import Record, record
 from routesim.reports.experiment.rules import DIRECT_RULES
 from routesim.reports.experiment.summary import _sizes, summary
 from routesim.reports.statistics.design_effects import cluster_effect, naive_false_positives
-from routesim.reports.statistics.power import Design, arms, size
+from routesim.reports.statistics.power import ExperimentDesign, arms, size
 from routesim.reports.statistics.stopping import boundaries, crossing
 
 DAYS, PER_DAY, TESTS = 10, 400, 60
@@ -52,7 +52,7 @@ def figures(tests: tuple[list[Record], list[Record]]) -> dict[str, Any]:
 
 def test_sizes_are_those_of_power(figures: dict[str, Any]) -> None:
     expected = figures["sizes"]["new"]["expected"]
-    n_control, n_treatment = arms(figures["design_effect"] * size(RATE, RATE + LIFT, 0.8, Design()), 1.0)
+    n_control, n_treatment = arms(figures["design_effect"] * size(RATE, RATE + LIFT, 0.8, ExperimentDesign()), 1.0)
     assert (expected["n_control"], expected["n_treatment"]) == (n_control, n_treatment)
     assert expected["days"] == pytest.approx((n_control + n_treatment) / PER_DAY)
     assert figures["payments_per_day"] == PER_DAY

@@ -159,6 +159,16 @@ def test_a_circle_is_seen() -> None:
         TopologicalSorter(circle).prepare()
 
 
+def test_the_same_noun_names_one_class(sources: Sources) -> None:
+    where: dict[str, list[str]] = {}
+    for module, text in sources.items():
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module)
+    assert len(where) > 100
+    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
+
+
 def repository_files() -> list[Path]:
     """Every file but what tools make."""
     found = []

@@ -23,7 +23,7 @@ from routesim.reports.outages.shut_out import Skips, shut_out
 from routesim.reports.outages.timeline import TIMELINE, chosen, timeline
 from routesim.reports.pages import run as page
 from routesim.reports.pages.outage_section import cost_tables, timeline_picture
-from routesim.reports.pages.tables import Cell
+from routesim.reports.pages.tables import TableCell
 from routesim.reports.run import folder as run_folder
 from routesim.reports.run.comparison import Comparison
 from routesim.reports.words import span
@@ -429,7 +429,7 @@ def test_the_page_tells_what_outages_cost(tmp_path: Path) -> None:
     assert [row["policy"] for row in first.rows] == ["y", "x"]  # by payments lost
     assert first.rows[1]["detect"].value == "never"
     assert first.rows[0]["detect"].value == "5 s"
-    assert first.rows[0]["ejections"] == Cell("2", "3.5 min")
+    assert first.rows[0]["ejections"] == TableCell("2", "3.5 min")
     assert others.title.startswith("All other outages (1.0 in a replication")
     assert "What outages cost" in text
     assert len(re.findall("False ejections,<br>", text)) == 1

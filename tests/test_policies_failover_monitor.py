@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from routesim.policies.failover.health_filter import DOWN_LOSS, KINDS, SILENT, Beliefs, Health, State, Usual
+from routesim.policies.failover.health_filter import DOWN_LOSS, KINDS, SILENT, Beliefs, HealthBelief, State, Usual
 from routesim.policies.failover.health_monitor import HealthMonitor, HealthMonitorFailover
 from routesim.policies.vocabulary import Answer, Choice, Outcome, Skip, SkipReason
 from routesim.sim.draws import generator
@@ -37,14 +37,15 @@ def chain() -> np.ndarray[Any, np.dtype[np.float64]]:
 @pytest.mark.parametrize("elapsed_s", [0.0, 0.3, 30.0, 900.0, 86_400.0])
 def test_time_alone_follows_the_chain(elapsed_s: float) -> None:
     start = State(0.2, 0.1, 0.6, 0.1)
-    assert Health(BELIEFS, 0.0)._later(start, elapsed_s) == pytest.approx(np.array(start) @ expm(chain() * elapsed_s))
+    later = HealthBelief(BELIEFS, 0.0)._later(start, elapsed_s)
+    assert later == pytest.approx(np.array(start) @ expm(chain() * elapsed_s))
 
 
 def test_answers_in_any_order_are_filed_under_when_they_were_sent() -> None:
     sent = (10.0, 12.0, 13.0, 17.0)
     came: tuple[tuple[Outcome, float], ...] = (
         ("timeout", 30.0), ("approved", 1.2), ("unavailable", 0.4), ("declined", 6.0))  # fmt: skip
-    begins = Health(BELIEFS, 0.0)
+    begins = HealthBelief(BELIEFS, 0.0)
     expected, at = np.array(begins.state(0.0)), 0.0
     for sent_at, (outcome, latency_s) in zip(sent, came, strict=True):
         ratios = np.array([1.0, *Usual().answered(outcome, latency_s, BELIEFS)])
@@ -52,7 +53,7 @@ def test_answers_in_any_order_are_filed_under_when_they_were_sent() -> None:
         at = sent_at
     expected = expected @ expm(chain() * (50.0 - at))
     for order in permutations((1, 2, 3)):  # the first is answered last, so that nothing is learnt before
-        health = Health(BELIEFS, 0.0)
+        health = HealthBelief(BELIEFS, 0.0)
         attempts = [health.sent(sent_at, sent_at + 31.0) for sent_at in sent]
         for i in (*order, 0):
             health.answered(attempts[i], *came[i], 50.0)
@@ -229,7 +230,7 @@ def test_an_attempt_that_was_never_sent_is_dropped_as_unknown() -> None:
         part.admit(view(payment(payment_id=f"never{i}"), now=ARRIVED_AT + i / 10), Luck(i), RANK[:1])
     health = part._health["A"]
     assert health.state(ARRIVED_AT + 20).down > 0.98
-    assert health.state(ARRIVED_AT + 40) == pytest.approx(Health(BELIEFS, ARRIVED_AT).state(ARRIVED_AT + 40))
+    assert health.state(ARRIVED_AT + 40) == pytest.approx(HealthBelief(BELIEFS, ARRIVED_AT).state(ARRIVED_AT + 40))
     about = payment(payment_id="p")
     part.admit(view(about, now=ARRIVED_AT + 41), Luck(), RANK)
     part.observe(about, Answer(1, "A", ARRIVED_AT + 41, ARRIVED_AT + 42, "approved", None, None))

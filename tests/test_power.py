@@ -21,7 +21,7 @@ from statsmodels.stats.proportion import (
 from routesim.reports.statistics.cuped import cuped
 from routesim.reports.statistics.design_effects import Phase, cluster_effect, ramped_lift
 from routesim.reports.statistics.exact_power import exact_power, least_size
-from routesim.reports.statistics.power import METHODS, Design, arms, mde, power, ratio_of_split, size
+from routesim.reports.statistics.power import METHODS, ExperimentDesign, arms, mde, power, ratio_of_split, size
 from routesim.reports.statistics.sample_ratio import payments_to_detect, sample_ratio
 from routesim.sim.errors import BadInput
 from tests.conftest import Command
@@ -46,24 +46,24 @@ def test_pooled_power_is_that_of_statsmodels(p_c: float, p_t: float, split: tupl
     for alpha in (0.05, 0.01):
         for n_t in (120.0, 5_000.0):
             theirs = power_proportions_2indep(p_t - p_c, p_c, n_t, ratio=ratio, alpha=alpha, return_results=False)
-            assert near(power(p_c, p_t, n_t, Design(alpha, 2, ratio)), float(theirs))
+            assert near(power(p_c, p_t, n_t, ExperimentDesign(alpha, 2, ratio)), float(theirs))
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_sizes_are_those_of_statsmodels(split: tuple[int, int]) -> None:
     ratio = ratio_of_split(*split)
     pooled = samplesize_proportions_2indep_onetail(0.01, 0.85, 0.8, ratio=ratio, alpha=0.05, alternative="two-sided")
-    assert near(size(0.85, 0.86, 0.8, Design(ratio=ratio)), pooled)
+    assert near(size(0.85, 0.86, 0.8, ExperimentDesign(ratio=ratio)), pooled)
     effect = proportion_effectsize(0.86, 0.85)
     theirs = NormalIndPower().solve_power(effect, alpha=0.05, power=0.8, ratio=ratio, alternative="two-sided")
-    assert near(size(0.85, 0.86, 0.8, Design(ratio=ratio, method="arcsine")), float(theirs), 1e-8)
+    assert near(size(0.85, 0.86, 0.8, ExperimentDesign(ratio=ratio, method="arcsine")), float(theirs), 1e-8)
 
 
 @pytest.mark.parametrize("sides", [1, 2])
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("method", FORMULAS)
 def test_size_power_and_least_lift_agree_with_each_other(method: str, split: tuple[int, int], sides: int) -> None:
-    design = Design(0.05, sides, ratio_of_split(*split), method)
+    design = ExperimentDesign(0.05, sides, ratio_of_split(*split), method)
     for p_c, lift in ((0.85, 0.02), (0.85, -0.02), (0.02, 0.01), (0.98, 0.01)):
         n = size(p_c, p_c + lift, 0.9, design)
         # the formulas leave out the far tail, and the arcsine does not
@@ -76,12 +76,12 @@ def test_size_power_and_least_lift_agree_with_each_other(method: str, split: tup
 
 def test_an_a_a_test_has_the_power_alpha_and_arms_may_be_swapped() -> None:
     for alpha in (0.05, 0.01):
-        assert power(0.85, 0.85, 1_000, Design(alpha)) == pytest.approx(alpha)
-        assert power(0.85, 0.85, 1_000, Design(alpha, 1, 9.0)) == pytest.approx(alpha)
+        assert power(0.85, 0.85, 1_000, ExperimentDesign(alpha)) == pytest.approx(alpha)
+        assert power(0.85, 0.85, 1_000, ExperimentDesign(alpha, 1, 9.0)) == pytest.approx(alpha)
     for method in FORMULAS[:3]:
         # control's 9,000 against treatment's 1,000 is the same test as the reverse with the rates exchanged
-        assert near(power(0.85, 0.86, 1_000, Design(ratio=9.0, method=method)),
-                    power(0.86, 0.85, 9_000, Design(ratio=1 / 9, method=method)))
+        assert near(power(0.85, 0.86, 1_000, ExperimentDesign(ratio=9.0, method=method)),
+                    power(0.86, 0.85, 9_000, ExperimentDesign(ratio=1 / 9, method=method)))
 
 
 def test_arms_are_rounded_up_control_at_the_ratio_to_treatment() -> None:
@@ -114,19 +114,20 @@ def test_exact_power_by_hand(test: str, sides: int) -> None:
 
 def test_fishers_level_is_kept_and_least_sizes_are_least() -> None:
     assert exact_power("fisher", 0.7, 0.7, 60, 60) < 0.05
-    found = least_size("fisher", 0.5, 0.8, 0.8, near=size(0.5, 0.8, 0.8, Design()))
+    found = least_size("fisher", 0.5, 0.8, 0.8, near=size(0.5, 0.8, 0.8, ExperimentDesign()))
     reached = [exact_power("fisher", 0.5, 0.8, n, n) >= 0.8 for n in range(1, 80)]
     assert found.first == reached.index(True) + 1
     assert found.stable == max(i for i, enough in enumerate(reached) if not enough) + 2
-    assert size(0.5, 0.8, 0.8, Design(method="exact")) == found.stable
+    assert size(0.5, 0.8, 0.8, ExperimentDesign(method="exact")) == found.stable
 
 
 @pytest.mark.parametrize("wrong", [
-    lambda: size(0.85, 0.85, 0.8, Design()), lambda: size(0.85, 1.2, 0.8, Design()),
-    lambda: size(0.0, 0.5, 0.8, Design()), lambda: size(0.85, 0.86, 0.04, Design()), lambda: Design(alpha=math.nan),
-    lambda: Design(sides=3), lambda: Design(method="poled"), lambda: Design(method="pooled_z"),
-    lambda: power(0.85, 0.86, 0, Design()),
-    lambda: power(math.nan, 0.86, 10, Design()), lambda: ratio_of_split(5_000, 4_000),
+    lambda: size(0.85, 0.85, 0.8, ExperimentDesign()), lambda: size(0.85, 1.2, 0.8, ExperimentDesign()),
+    lambda: size(0.0, 0.5, 0.8, ExperimentDesign()), lambda: size(0.85, 0.86, 0.04, ExperimentDesign()),
+    lambda: ExperimentDesign(alpha=math.nan), lambda: ExperimentDesign(sides=3),
+    lambda: ExperimentDesign(method="poled"), lambda: ExperimentDesign(method="pooled_z"),
+    lambda: power(0.85, 0.86, 0, ExperimentDesign()),
+    lambda: power(math.nan, 0.86, 10, ExperimentDesign()), lambda: ratio_of_split(5_000, 4_000),
     lambda: ratio_of_split(0, 10_000),
     lambda: exact_power("fisher", 0.5, 0.6, 10**8, 10**8), lambda: cluster_effect(0.5, 0.1),
     lambda: cluster_effect(2, 1.1), lambda: sample_ratio([1], [1]), lambda: sample_ratio([0, 0], [1, 1]),
@@ -155,21 +156,22 @@ def test_every_reference_size_power_and_least_lift(shared: Path) -> None:
             if p_t - p_c < 0.1:
                 continue  # the slow test has it
             test = {"pooled_z": "pooled", "fisher_exact": "fisher"}[method]
-            guess = size(p_c, p_t, 0.8, Design(alpha, sides, ratio))
+            guess = size(p_c, p_t, 0.8, ExperimentDesign(alpha, sides, ratio))
             least = least_size(test, p_c, p_t, float(row["power"]), ratio, alpha, sides, guess)
             found = least.first if quantity.endswith("first") else least.stable
         elif method in exact:
             found = exact_power(exact[method], p_c, p_t, round(float(row["n_c"])), n_t, alpha, sides)
         elif quantity == "power":
-            design = Design(alpha, sides, ratio, methods[method])
+            design = ExperimentDesign(alpha, sides, ratio, methods[method])
             found = power(p_c, p_t, n_t, design, method != "pooled_z_R_strict_false")
         elif quantity == "n_treatment":
-            design = Design(alpha, sides, ratio, methods[method])
+            design = ExperimentDesign(alpha, sides, ratio, methods[method])
             found = size(p_c, p_t, float(row["power"]), design)
             assert arms(found, ratio) == (round(float(row["n_c"])), n_t), row
         else:
             direction = 1 if quantity == "mde_abs_up" else -1
-            found = mde(p_c, n_t, float(row["power"]), Design(alpha, sides, ratio, methods[method]), direction)
+            design = ExperimentDesign(alpha, sides, ratio, methods[method])
+            found = mde(p_c, n_t, float(row["power"]), design, direction)
         assert near(found, wanted), (row, found)
         checked += 1
     assert checked > 100
@@ -182,7 +184,7 @@ def test_every_reference_exact_power_and_least_size(shared: Path) -> None:
         p_c, p_t, alpha, sides = (float(row[name]) for name in ("p_control", "p_treatment", "alpha", "sides"))
         if row["quantity"].startswith("n_min_exact"):
             ratio = float(row["ratio_nc_over_nt"])
-            guess = size(p_c, p_t, float(row["power"]), Design(alpha, int(sides), ratio))
+            guess = size(p_c, p_t, float(row["power"]), ExperimentDesign(alpha, int(sides), ratio))
             least = least_size(tests[row["method"]], p_c, p_t, float(row["power"]), ratio, alpha, int(sides), guess)
             assert float(row["value"]) == (least.first if row["quantity"].endswith("first") else least.stable), row
         elif row["exact_test"] in tests and float(row["n_c"]).is_integer():
@@ -195,7 +197,7 @@ def test_the_command_answers_in_json(command: Command) -> None:
     ended = command("power", "--baseline", "0.85", "--lift-pp", "1", "--per-day", "2000", "--json")
     assert (ended.code, ended.err) == (0, "")
     told = json.loads(ended.out)
-    assert told["n_treatment_exact"] == pytest.approx(size(0.85, 0.86, 0.8, Design()), rel=1e-12)
+    assert told["n_treatment_exact"] == pytest.approx(size(0.85, 0.86, 0.8, ExperimentDesign()), rel=1e-12)
     assert told["n_treatment"] == told["n_control"] == math.ceil(told["n_treatment_exact"])
     assert told["power"] == pytest.approx(0.8, abs=1e-4)
     assert 0.999 < told["mde_pp"] <= 1
@@ -210,14 +212,14 @@ def test_the_command_answers_in_json(command: Command) -> None:
 def test_the_command_answers_for_a_size_a_split_and_clusters(command: Command) -> None:
     ended = command("power", "--baseline", "0.85", "--lift-pp", "-2", "--n-treatment", "1000", "--split-bps",
                     "9000,1000", "--alpha", "0.01", "--sides", "1", "--method", "unpooled", "--json")
-    told, design = json.loads(ended.out), Design(0.01, 1, 9.0, "unpooled")
+    told, design = json.loads(ended.out), ExperimentDesign(0.01, 1, 9.0, "unpooled")
     assert (told["n_control"], told["n_treatment"], told["n_treatment_exact"]) == (9_000, 1_000, 1_000)
     assert told["power"] == pytest.approx(power(0.85, 0.83, 1_000, design), rel=1e-12)
     assert told["mde_pp"] == pytest.approx(100 * (mde(0.85, 1_000, 0.8, design, -1) or 0), rel=1e-12)
     words = ("power", "--baseline", "0.85", "--lift-pp", "1", "--unit", "customer", "--cluster-size", "3",
              "--icc", "0.1")
     clustered = json.loads(command(*words, "--json").out)
-    assert clustered["n_treatment_exact"] == pytest.approx(1.2 * size(0.85, 0.86, 0.8, Design()))
+    assert clustered["n_treatment_exact"] == pytest.approx(1.2 * size(0.85, 0.86, 0.8, ExperimentDesign()))
     assert clustered["power"] == pytest.approx(0.8, abs=1e-4)
     assert "design effect" in command(*words, "--per-day", "900").out
     assert "none" in command("power", "--baseline", "0.5", "--lift-pp", "1", "--n-treatment", "2").out

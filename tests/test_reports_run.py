@@ -24,7 +24,7 @@ from routesim.reports.pages import run as page
 from routesim.reports.pages.drawing import policy_colours
 from routesim.reports.pages.retry_section import RETRIES, late_retries
 from routesim.reports.pages.run_pictures import pictures
-from routesim.reports.pages.tables import Cell, rows
+from routesim.reports.pages.tables import TableCell, rows
 from routesim.reports.pages.terminal import summary_table
 from routesim.reports.run import folder as run_folder
 from routesim.reports.run.answers import headline
@@ -326,7 +326,7 @@ def test_what_delayed_retries_rest_on_is_said_where_there_are_any(run_dir: Path)
     assert set(cells) == set(run.policies)
     recovered = run.figure("more", "recovered")
     value, low, high = (100 * (recovered[name] or 0.0) for name in ("value", "low", "high"))
-    assert cells["more"][0] == Cell(f"{value:.2f} %", f"{low:.2f} % to {high:.2f} %")
+    assert cells["more"][0] == TableCell(f"{value:.2f} %", f"{low:.2f} % to {high:.2f} %")
 
 
 def test_a_single_policy_makes_a_page(tmp_path: Path) -> None:

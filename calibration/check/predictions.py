@@ -19,7 +19,7 @@ from routesim.calibration.issuer.likelihood import FINE_NODES
 from routesim.calibration.sequences import Sequences
 from routesim.sim.arrays import Floats
 from routesim.sim.issuer import IssuerDecisions
-from routesim.sim.model import Block, World
+from routesim.sim.model import IssuerBlock, World
 
 
 def predict(world: World, data: Sequences) -> Floats:
@@ -84,7 +84,7 @@ def _shares(shares: dict[str, float], codes: tuple[str, ...]) -> Floats:
     return np.array([shares.get(c, 0.0) / total for c in codes])
 
 
-def _still(block: Block, hours: Floats) -> Floats:
+def _still(block: IssuerBlock, hours: Floats) -> Floats:
     """Probability that a block still holds after ``hours``."""
     ends = 0.0 if block.recovers_h is None else 1 - block.recovers_h.sf(np.maximum(hours, 0.0))
     return np.maximum(1 - block.recovers_share * ends, 1e-300)

@@ -99,7 +99,7 @@ class FeeSpec(_Part):
     declined: float = Field(default=0.0, ge=0)
 
 
-class Capacity(_Part):
+class CapacityTerms(_Part):
     """Attempts that a processor handles at once, and how many may queue for it."""
 
     concurrent: int = Field(ge=1)
@@ -114,7 +114,7 @@ class ProcessorSpec(_Part):
     timeout_s: float | None = Field(default=None, gt=0)
     currencies: tuple[str, ...] | None = Field(default=None, strict=False)
     card_brands: tuple[str, ...] | None = Field(default=None, strict=False)
-    capacity: Capacity | None = None
+    capacity: CapacityTerms | None = None
 
 
 class Values(_Part):
@@ -396,7 +396,7 @@ _PARTS: dict[tuple[str, ...], type[_Part]] = {
     ("views", "*", "columns", "*"): Column,
     ("processors", "*"): ProcessorSpec,
     ("processors", "*", "fee"): FeeSpec,
-    ("processors", "*", "capacity"): Capacity,
+    ("processors", "*", "capacity"): CapacityTerms,
     ("codes", "*"): Meaning,
     ("categories", "*"): Meaning,
     ("payment_fields", "*"): FurtherField,

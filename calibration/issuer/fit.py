@@ -18,8 +18,7 @@ from routesim.calibration.issuer.likelihood import FINE_NODES, NODES, IssuerLike
 from routesim.calibration.sequences import Sequences
 from routesim.sim.arrays import Floats
 from routesim.sim.distributions import Exponential
-from routesim.sim.model import Block as ModelBlock
-from routesim.sim.model import Code, Issuer
+from routesim.sim.model import Code, Issuer, IssuerBlock
 from routesim.sim.trace import Levels
 from routesim.sim.uncertainty import Block, Scale, pointer
 
@@ -289,7 +288,7 @@ def _document(data: Sequences, structure: Structure, layout: Layout, approval: D
     blocks = {}
     for g, (block, codes) in enumerate(zip(structure.block_names, structure.blocks, strict=True)):
         recovery = theta[layout.recovery[structure.recovers.index(g)]] if g in structure.recovers else None
-        blocks[block] = ModelBlock(
+        blocks[block] = IssuerBlock(
             codes=_shares(data, codes, theta[layout.block_shares[g]]),
             odds=odds.predictor(theta[layout.odds[g]], block_sds[g]),
             recovers_h=None if recovery is None else Exponential(mean=float(np.exp(recovery[0]))),

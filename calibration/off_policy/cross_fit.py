@@ -104,17 +104,17 @@ def cross_fit(fields: Mapping[str, Ints], action: Ints, reward: Floats, actions:
                      _names(choice), _names(rewarded))
 
 
-Path = tuple["Split", ...]
+Path = tuple["CellSplit", ...]
 
 
-class Split(NamedTuple):
+class CellSplit(NamedTuple):
     """Cells are split by a field, and each leans on its parent as on ``prior_rows`` rows."""
 
     field: str
     prior_rows: float
 
 
-ALL = Split("", PRIOR_ROWS[0])  # all payments in one cell
+ALL = CellSplit("", PRIOR_ROWS[0])  # all payments in one cell
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def _choose(fields: Mapping[str, Ints], values: Floats, fold: Ints) -> Path:
     cell = np.zeros(len(fold), dtype=np.int64)
     while len(path) <= MOST_FIELDS:
         loss = _loss(values, best)
-        found: tuple[float, Split, Ints, Floats] | None = None
+        found: tuple[float, CellSplit, Ints, Floats] | None = None
         coarse = _entropy(cell)
         for name in sorted(fields.keys() - set(_names(path))):
             finer = _cross(cell, fields[name])
@@ -143,7 +143,7 @@ def _choose(fields: Mapping[str, Ints], values: Floats, fold: Ints) -> Path:
                 predicted = _left_out_of(finer, values, fold, best, prior_rows)
                 gain = _gain(loss, _loss(values, predicted)) / cost if cost > 0 else 0.0
                 if gain > 0 and (found is None or gain > found[0]):
-                    found = gain, Split(name, prior_rows), finer, predicted
+                    found = gain, CellSplit(name, prior_rows), finer, predicted
         if found is None:
             break
         _, split, cell, best = found

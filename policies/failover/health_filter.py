@@ -132,7 +132,7 @@ class Attempt:
         self.latency_s = 0.0
 
 
-class Health:
+class HealthBelief:
     """The filter for one processor (or one processor for some of the payments).
 
     Attempts from the oldest unanswered one on are kept in order of sending; those before it are summed up in one

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from routesim.policies.description import Description
 from routesim.policies.durations import PositiveDuration, parse_duration
-from routesim.policies.failover.health_filter import Attempt, Beliefs, Health, State
+from routesim.policies.failover.health_filter import Attempt, Beliefs, HealthBelief, State
 from routesim.policies.failover.passing import admission_of, latest_answer
 from routesim.policies.failover.scope import Per, scope
 from routesim.policies.parts import Admission
@@ -70,7 +70,7 @@ class HealthMonitorFailover:
             1 / parse_duration(description.outage_every), 1 / parse_duration(description.outage_lasts),
             description.partial_loss, description.slow_factor)  # fmt: skip
         self._scope = scope(description.per)
-        self._health: dict[Hashable, Health] = {}
+        self._health: dict[Hashable, HealthBelief] = {}
         self._sent: dict[str, tuple[Attempt, Hashable]] = {}  # payment to the attempt that it has in flight
 
     def admit(self, view: View, draw: Draw, ranked: Sequence[Choice]) -> Admission:
@@ -98,7 +98,7 @@ class HealthMonitorFailover:
         self._sent[view.payment.payment_id] = (self._health[key].sent(view.now, latest_answer(view, first)), key)
         return admission
 
-    def _unhealthy(self, health: Health, now: float, reasons: dict[str, SkipReason], processor: str) -> float:
+    def _unhealthy(self, health: HealthBelief, now: float, reasons: dict[str, SkipReason], processor: str) -> float:
         """The probability that it is unhealthy now; sets ``shut``.
 
         Whether the alarm is true is asked of the moment of the last attempt: since then it may have recovered, which
@@ -119,10 +119,10 @@ class HealthMonitorFailover:
     def _share_unhealthy(self, state: State) -> float:
         return state.partial + state.down + (state.slow if self._divert_slow else 0.0)
 
-    def _of(self, key: Hashable, now: float) -> Health:
+    def _of(self, key: Hashable, now: float) -> HealthBelief:
         health = self._health.get(key)
         if health is None:
-            health = self._health[key] = Health(self._beliefs, now)
+            health = self._health[key] = HealthBelief(self._beliefs, now)
         return health
 
     def observe(self, payment: Payment, answer: Answer) -> None:

@@ -18,7 +18,7 @@ _ARROW = {
 
 
 @dataclass(frozen=True)
-class Column:
+class PlatformColumn:
     """A column: ``type`` in Snowflake's words, ``unknown`` why a simulation leaves it NULL, where it does."""
 
     name: str
@@ -48,7 +48,7 @@ class PlatformTable:
     doc: str
     status: str
     key: str
-    columns: tuple[Column, ...]
+    columns: tuple[PlatformColumn, ...]
     unique: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,9 +64,9 @@ def platform_tables() -> dict[str, PlatformTable]:
     document = YAML(typ="safe", pure=True).load((HERE / "tables.yaml").read_text(encoding="utf-8"))
     known = document["columns"]
 
-    def column(told: str) -> Column:
+    def column(told: str) -> PlatformColumn:
         name = told.rstrip("?")
-        return Column(name, **known[name], nullable=told.endswith("?"))
+        return PlatformColumn(name, **known[name], nullable=told.endswith("?"))
 
     return {
         name: PlatformTable(

@@ -8,14 +8,14 @@ from typing import Any
 
 from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.rules import RULES
-from routesim.reports.statistics.platform_rule import ALPHA, Condition
+from routesim.reports.statistics.platform_rule import ALPHA, WinnerCondition
 from routesim.reports.words import number, percent, signed
 
 _PREFERRED = ("obrien_fleming", "pocock", "fixed_horizon", "always_valid")  # the sooner it stops, the sooner it stands
 _WORTH = 0.03
 """A rule that stops sooner may find this much less often."""
 _WHOLE_COUNTS = 0.001  # a boundary is made for normal values, and counts of payments are whole
-_UNKNOWN = (Condition.LATENCY, Condition.REVENUE)  # guards that the direct way takes as met
+_UNKNOWN = (WinnerCondition.LATENCY, WinnerCondition.REVENUE)  # guards that the direct way takes as met
 _SHOWN_PP = 0.1  # a difference that is smaller is not worth a sentence
 
 Figures = Mapping[str, Any]

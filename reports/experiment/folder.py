@@ -24,8 +24,8 @@ from routesim.reports.statistics.platform_rule import (
     LEAST_SAMPLES,
     MOST_LATENCY_REGRESSION,
     MOST_REVENUE_LOSS,
-    Condition,
     Unmet,
+    WinnerCondition,
 )
 from routesim.sim.errors import BadInput
 from routesim.sim.files import write_table, write_text
@@ -88,17 +88,17 @@ def looks_table(plan: ExperimentPlan, tests: Sequence[tuple[int, int, Mapping[st
 def in_words(unmet: Unmet) -> str:
     """A condition of the platform's rule that is not met, for people to read."""
     match unmet.condition:
-        case Condition.DAY:
+        case WinnerCondition.DAY:
             return f"day {unmet.found:.0f} of at least {FROM_DAY}"
-        case Condition.SAMPLES:
+        case WinnerCondition.SAMPLES:
             return f"{unmet.found:,.0f} samples of at least {LEAST_SAMPLES:,} a variant"
-        case Condition.P_VALUE:
+        case WinnerCondition.P_VALUE:
             return f"p = {unmet.found:.3g}, not below {ALPHA:g}"
-        case Condition.LIFT:
+        case WinnerCondition.LIFT:
             return f"a lift of {unmet.found:+.2f} pp, smaller than {LEAST_LIFT_PP:g} pp"
-        case Condition.LATENCY:
+        case WinnerCondition.LATENCY:
             return f"latency worse by more than {MOST_LATENCY_REGRESSION:.0%}"
-        case Condition.REVENUE:
+        case WinnerCondition.REVENUE:
             return f"revenue lower by more than {MOST_REVENUE_LOSS:.0%}"
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from routesim.reports.experiment.looks import ExperimentPlan, Look, Outcomes, daily_looks, design_effect, phase_counts
 from routesim.reports.experiment.rules import RULES, judge
-from routesim.reports.statistics.platform_rule import Condition, Unmet
+from routesim.reports.statistics.platform_rule import Unmet, WinnerCondition
 
 Counts = list[tuple[int, int]]  # payments, and those approved in the end, of each variant
 
@@ -32,7 +32,7 @@ class Record:
     calls: dict[str, list[str | None]]
     p_values: list[list[float]]
     unmet: list[list[list[Unmet]]]
-    guards: dict[Condition, bool]
+    guards: dict[WinnerCondition, bool]
     adjusted: list[dict[str, float] | None]
     counts: Counts
     fresh: Counts
@@ -62,9 +62,9 @@ class Record:
         strata = [(dimension, level, _pairs(counts)) for dimension, level, counts in data["strata"]]
         pairs = {name: _pairs(data[name]) for name in ("counts", "fresh")}
         phases = [_pairs(each) for each in data["phases"]]
-        unmet = [[[Unmet(Condition(condition), found) for condition, found in at_look] for at_look in looks]
+        unmet = [[[Unmet(WinnerCondition(condition), found) for condition, found in at_look] for at_look in looks]
                  for looks in data["unmet"]]
-        guards = {Condition(guard): tripped for guard, tripped in data["guards"].items()}
+        guards = {WinnerCondition(guard): tripped for guard, tripped in data["guards"].items()}
         return cls(**{**data, **pairs, "looks": looks, "strata": strata, "phases": phases, "unmet": unmet,
                       "guards": guards})
 

@@ -25,8 +25,8 @@ from routesim.reports.statistics.platform_rule import (
     FROM_DAY,
     LEAST_LIFT_PP,
     LEAST_SAMPLES,
-    Condition,
     Unmet,
+    WinnerCondition,
     platform_verdict,
 )
 from routesim.reports.statistics.sample_ratio import ALARM
@@ -63,7 +63,7 @@ DIRECT_RULES: dict[str, Rule] = {
 }
 """The same without the engine, where there is such a thing (``reports.auto_winner``)."""
 
-GUARDS = (Condition.SAMPLES, Condition.LIFT, Condition.LATENCY, Condition.REVENUE)
+GUARDS = (WinnerCondition.SAMPLES, WinnerCondition.LIFT, WinnerCondition.LATENCY, WinnerCondition.REVENUE)
 """The platform's conditions that guard a significant lift from being called."""
 
 
@@ -79,7 +79,7 @@ class Judged:
     calls: dict[str, list[str | None]]
     p_values: list[list[float]]
     unmet: list[list[tuple[Unmet, ...]]]
-    guards: dict[Condition, bool]
+    guards: dict[WinnerCondition, bool]
     adjusted: list[Adjusted | None]
 
     def decided(self, rule: str) -> tuple[int, str] | None:
@@ -197,7 +197,7 @@ def _winner(plan: ExperimentPlan, look: Look, signs: Sequence[int], guarded: boo
     return plan.variants[0] if all(sign < 0 for sign in signs) else None
 
 
-def _trips(guard: Condition, unmet: Sequence[Sequence[tuple[Unmet, ...]]]) -> bool:
+def _trips(guard: WinnerCondition, unmet: Sequence[Sequence[tuple[Unmet, ...]]]) -> bool:
     """Whether the guard alone kept a winner from being called at some look."""
     return any([each.condition for each in at_look] == [guard] for looks in unmet for at_look in looks)
 

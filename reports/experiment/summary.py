@@ -19,7 +19,7 @@ from routesim.reports.experiment.strata import in_order
 from routesim.reports.statistics.by_world import Figures, by_world, mean
 from routesim.reports.statistics.design_effects import naive_false_positives
 from routesim.reports.statistics.intervals import interval
-from routesim.reports.statistics.power import LIFTS_PP, Design, arms, power, size
+from routesim.reports.statistics.power import LIFTS_PP, ExperimentDesign, arms, power, size
 from routesim.reports.statistics.sample_ratio import payments_to_detect
 from routesim.sim.arrays import Floats
 
@@ -118,7 +118,8 @@ def _one(control: float, lift: float | None, ratio: float, share: float, per_day
     """Sizes and days of a test for one lift (pp), at the power of 80 %; None where there is nothing to find."""
     if lift is None or lift == 0 or not (0 < control < 1 and 0 <= control + lift / 100 <= 1) or per_day <= 0:
         return None
-    n_control, n_treatment = arms(effect * size(control, control + lift / 100, POWER, Design(LEVEL, 2, ratio)), ratio)
+    design = ExperimentDesign(LEVEL, 2, ratio)
+    n_control, n_treatment = arms(effect * size(control, control + lift / 100, POWER, design), ratio)
     return {"lift_pp": lift, "n_control": n_control, "n_treatment": n_treatment,
             "days": (n_control + n_treatment) / (per_day * share)}
 
@@ -146,7 +147,7 @@ def _curve(plan: ExperimentPlan, treatment: int, control: float, lift: Figures, 
            effect: float) -> Figures:
     """The power of one look after so many days, for the lift and both ends of its interval."""
     share = plan.stages[-1][1][treatment] / BASIS_POINTS
-    design = Design(LEVEL, 2, _ratio(plan, treatment))
+    design = ExperimentDesign(LEVEL, 2, _ratio(plan, treatment))
     days = list(range(1, min(MOST_CURVE_DAYS, max(2 * plan.days, 28)) + 1))
 
     def at(one: float | None) -> list[float] | None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from routesim.reports.metrics.catalogue import OUTAGE_METRICS
 from routesim.reports.pages.drawing import BAD, WIDTH, Picture, drawing, policy_colours, svg_text
-from routesim.reports.pages.tables import Cell
+from routesim.reports.pages.tables import TableCell
 from routesim.reports.run.answers import by_lift
 from routesim.reports.run.folder import Run
 from routesim.reports.words import between, count, number, percent, span
@@ -21,7 +21,7 @@ from routesim.reports.words import between, count, number, percent, span
 _MOST_ROWS = 8
 _LEAST_ATTEMPTS = 12  # a bin, so that a share of them means something
 _STEPS_S = (*(60 * n for n in (1, 2, 5, 10, 15, 30)), *(3_600 * n for n in (1, 2, 3, 6, 12, 24, 48, 168)))
-_NEVER = Cell("never")
+_NEVER = TableCell("never")
 _SHADE = "#f3d9c9"
 _dates: Any = dates
 
@@ -90,7 +90,7 @@ def _table(run: Run, title: str, costs: Mapping[str, Mapping[str, Any]]) -> Cost
             "drained": _cell("drained", cost, count),
             "failback": _cell("failback_s", cost, span) if returned != 0 else _NEVER,
             "returned": _in_share("back", returned),
-            "ejections": Cell(count(ejections), f"{count(minutes)} min"),
+            "ejections": TableCell(count(ejections), f"{count(minutes)} min"),
         })
     return CostTable(title, rows)
 
@@ -102,13 +102,13 @@ def _in_share(what: str, share: float | None) -> str:
     return f"{what} in {percent(share, 0 if 0.01 <= share <= 0.99 else 1)}"
 
 
-def _cell(name: str, cost: Mapping[str, Any], show: Callable[[float | None], str]) -> Cell:
+def _cell(name: str, cost: Mapping[str, Any], show: Callable[[float | None], str]) -> TableCell:
     """A metric with its interval, cut where values beyond are not possible, or a median, which has none."""
     figure, least = cost[name], OUTAGE_METRICS[name].low
     if not isinstance(figure, Mapping):
-        return Cell(show(figure))
+        return TableCell(show(figure))
     low = figure["low"] if least is None or figure["low"] is None else max(least, figure["low"])
-    return Cell(show(figure["value"]), between(low, figure["high"], show))
+    return TableCell(show(figure["value"]), between(low, figure["high"], show))
 
 
 def timeline_picture(run: Run) -> Picture | None:

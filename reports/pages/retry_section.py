@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from routesim.reports.pages.tables import Column
+from routesim.reports.pages.tables import TableColumn
 from routesim.reports.run.folder import Run
 from routesim.reports.words import number
 
 RETRIES = (
-    *(Column(name, with_interval=True)
+    *(TableColumn(name, with_interval=True)
       for name in ("recovered", "never_recovered", "recovery_delay_h", "rule_breaches")),
-    Column("network_breaches", below="network_fees_usd"),
-    *(Column(name, with_interval=True) for name in ("duplicate_risk", "late_approvals", "duplicates")),
+    TableColumn("network_breaches", below="network_fees_usd"),
+    *(TableColumn(name, with_interval=True) for name in ("duplicate_risk", "late_approvals", "duplicates")),
 )
 """The columns of the section's table."""
 

@@ -17,7 +17,7 @@ from routesim.reports.pages.live_test_section import live_tests, payments_per_da
 from routesim.reports.pages.outage_section import cost_tables, timeline_picture
 from routesim.reports.pages.retry_section import RETRIES, late_retries
 from routesim.reports.pages.run_pictures import pictures
-from routesim.reports.pages.tables import Cell, Column, lift_cell, rows
+from routesim.reports.pages.tables import TableCell, TableColumn, lift_cell, rows
 from routesim.reports.run.answers import answer, by_lift, headline
 from routesim.reports.run.folder import Run, RunFolder, read
 from routesim.reports.run.off_policy import SHOWN, alarms, checked
@@ -35,12 +35,13 @@ _BASIS = {
 }
 
 SIDE_BY_SIDE = (
-    Column("approval_rate"), Column("order_approval_rate"), Column("lost_to_outages", below="lost_to_outages_usd"),
-    Column("darktime_min"), Column("latency_ms.wait.p95"), Column("attempts_per_payment"), Column("cost_usd"),
+    TableColumn("approval_rate"), TableColumn("order_approval_rate"),
+    TableColumn("lost_to_outages", below="lost_to_outages_usd"), TableColumn("darktime_min"),
+    TableColumn("latency_ms.wait.p95"), TableColumn("attempts_per_payment"), TableColumn("cost_usd"),
 )
 """The columns of the table of policies, after the lift."""
 
-SUPPORT = (Column("unsupported_share"), Column("lift_unsupported_pp"))
+SUPPORT = (TableColumn("unsupported_share"), TableColumn("lift_unsupported_pp"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class MetricRow:
     """A metric with its value and interval under every policy, in the scenario's order."""
 
     metric: Metric
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 def pairing(run: Run) -> str:
@@ -66,7 +67,7 @@ def every_metric(run: Run) -> list[MetricRow]:
     for name, metric in METRICS.items():
         figures = [run.figure(policy, name) for policy in run.policies]
         table.append(MetricRow(metric, [
-            Cell(metric.in_unit(figure["value"]), between(figure["low"], figure["high"], metric.in_unit))
+            TableCell(metric.in_unit(figure["value"]), between(figure["low"], figure["high"], metric.in_unit))
             for figure in figures]))
     return table
 

@@ -11,7 +11,7 @@ from routesim.reports.run.folder import Run
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A value as text, and what stands below it in small: its interval, or a second value."""
 
     value: str
@@ -19,7 +19,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """The metric of a column: with its interval below it, another metric, or nothing."""
 
     metric: str
@@ -35,14 +35,14 @@ class Column:
         second = METRICS[self.below].heading
         return f"{first}; {second[0].lower()}{second[1:]}"
 
-    def cell(self, run: Run, policy: str) -> Cell:
+    def cell(self, run: Run, policy: str) -> TableCell:
         """The column's cell for a policy."""
         if self.with_interval:
             return with_interval(METRICS[self.metric], run.figure(policy, self.metric))
         value = METRICS[self.metric].text(run.figure(policy, self.metric)["value"])
         if self.below is None:
-            return Cell(value)
-        return Cell(value, METRICS[self.below].text(run.figure(policy, self.below)["value"]))
+            return TableCell(value)
+        return TableCell(value, METRICS[self.below].text(run.figure(policy, self.below)["value"]))
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Row:
     """A policy's cells, in the order of the columns."""
 
     policy: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
-def with_interval(metric: Metric, figure: dict[str, float | None]) -> Cell:
+def with_interval(metric: Metric, figure: dict[str, float | None]) -> TableCell:
     """A figure ({value, low, high}) with its interval below."""
-    return Cell(metric.text(figure["value"]), metric.between(figure["low"], figure["high"]))
+    return TableCell(metric.text(figure["value"]), metric.between(figure["low"], figure["high"]))
 
 
 def ranked(run: Run) -> list[str]:
@@ -63,13 +63,13 @@ def ranked(run: Run) -> list[str]:
     return [run.summary["baseline"], *by_lift(run)]
 
 
-def rows(run: Run, columns: Sequence[Column]) -> list[Row]:
+def rows(run: Run, columns: Sequence[TableColumn]) -> list[Row]:
     """A row for each policy, the baseline first."""
     return [Row(policy, [column.cell(run, policy) for column in columns]) for policy in ranked(run)]
 
 
-def lift_cell(run: Run, policy: str) -> tuple[Cell, str]:
+def lift_cell(run: Run, policy: str) -> tuple[TableCell, str]:
     """A policy's lift with its interval, and the verdict on it; of the baseline that it is the baseline."""
     if policy == run.summary["baseline"]:
-        return Cell("baseline"), "baseline"
+        return TableCell("baseline"), "baseline"
     return with_interval(METRICS["lift_pp"], run.figure(policy, "lift_pp")), answer(run, policy).verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from routesim.reports.metrics.catalogue import METRICS, Metric
 from routesim.reports.pages.frame import facts, page, write_page
-from routesim.reports.pages.tables import Cell, Column, lift_cell
+from routesim.reports.pages.tables import TableCell, TableColumn, lift_cell
 from routesim.reports.run import answers
 from routesim.reports.run.folder import Run
 from routesim.reports.run.two_runs import HEADLINE, Difference, TwoRuns
@@ -24,7 +24,7 @@ from routesim.reports.run.two_runs_answers import (
 from routesim.reports.words import between
 from routesim.sim.errors import BadInput
 
-_ALONE = (Column("approval_rate"), Column("latency_ms.wait.p95"), Column("cost_usd"))
+_ALONE = (TableColumn("approval_rate"), TableColumn("latency_ms.wait.p95"), TableColumn("cost_usd"))
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class DifferenceRow:
 
     metric: Metric
     verdict: str
-    first: Cell
-    second: Cell
-    difference: Cell
+    first: TableCell
+    second: TableCell
+    difference: TableCell
 
 
 def row(one: Difference) -> DifferenceRow:
@@ -45,13 +45,14 @@ def row(one: Difference) -> DifferenceRow:
     def show(value: float | None) -> str:
         return one.metric.text(value, digits)
 
-    first, second = (Cell(show(of["value"]), between(of["low"], of["high"], show)) for of in (one.first, one.second))
-    apart = Cell("0", "in every replication") if one.verdict == "same" else \
-        Cell(difference_text(one, one.between.value), difference_interval(one))
+    first, second = (TableCell(show(of["value"]), between(of["low"], of["high"], show))
+                     for of in (one.first, one.second))
+    apart = TableCell("0", "in every replication") if one.verdict == "same" else \
+        TableCell(difference_text(one, one.between.value), difference_interval(one))
     return DifferenceRow(one.metric, one.verdict, first, second, apart)
 
 
-def _alone(run: Run, name: str, policies: list[str]) -> list[tuple[str, str, Cell, list[Cell]]]:
+def _alone(run: Run, name: str, policies: list[str]) -> list[tuple[str, str, TableCell, list[TableCell]]]:
     return [(policy, name, lift_cell(run, policy)[0], [column.cell(run, policy) for column in _ALONE])
             for policy in policies]
 

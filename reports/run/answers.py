@@ -9,7 +9,7 @@ from routesim.reports.words import between, listed, number, signed
 
 
 @dataclass(frozen=True)
-class Answer:
+class PolicyAnswer:
     """What one policy does, in a sentence; ``verdict`` is better, worse, undecided or unknown."""
 
     policy: str
@@ -17,23 +17,23 @@ class Answer:
     sentence: str
 
 
-def answer(run: Run, policy: str) -> Answer:
+def answer(run: Run, policy: str) -> PolicyAnswer:
     """The sentence on one policy's lift."""
     found, baseline = run.figure(policy, "lift_pp"), run.summary["baseline"]
     value, low, high = found["value"], found["low"], found["high"]
     if value is None:
-        return Answer(policy, "unknown", "has no measured lift.")
+        return PolicyAnswer(policy, "unknown", "has no measured lift.")
     if low is None or high is None:
-        return Answer(policy, "unknown", f"differs from {baseline} by {signed(value)} pp in a single run; "
+        return PolicyAnswer(policy, "unknown", f"differs from {baseline} by {signed(value)} pp in a single run; "
                                          "without an interval that shows nothing yet.")
     interval = f"(95 % interval {between(low, high)})"
     if low > 0:
-        return Answer(policy, "better", f"approves {number(value, 2)} pp more than {baseline} {interval}.")
+        return PolicyAnswer(policy, "better", f"approves {number(value, 2)} pp more than {baseline} {interval}.")
     if high < 0:
-        return Answer(policy, "worse", f"approves {number(-value, 2)} pp less than {baseline} {interval}.")
+        return PolicyAnswer(policy, "worse", f"approves {number(-value, 2)} pp less than {baseline} {interval}.")
     if low == high == 0:
-        return Answer(policy, "undecided", f"approves just as much as {baseline} in every replication.")
-    return Answer(policy, "undecided", f"is not shown to differ from {baseline}: {signed(value)} pp {interval}.")
+        return PolicyAnswer(policy, "undecided", f"approves just as much as {baseline} in every replication.")
+    return PolicyAnswer(policy, "undecided", f"is not shown to differ from {baseline}: {signed(value)} pp {interval}.")
 
 
 def headline(run: Run) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routesim.reports.statistics.power import Design, arms, size
+from routesim.reports.statistics.power import ExperimentDesign, arms, size
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ def live_test(
     rate = baseline_rate + lift_pp / 100
     if lift_pp == 0 or not (0 < baseline_rate < 1 and 0 <= rate <= 1) or payments_per_day <= 0:
         return None
-    per_variant = arms(size(baseline_rate, rate, power, Design(alpha)), 1.0)[1]
+    per_variant = arms(size(baseline_rate, rate, power, ExperimentDesign(alpha)), 1.0)[1]
     return LiveTest(lift_pp, per_variant, 2 * per_variant / payments_per_day)

@@ -22,7 +22,7 @@ Winner = Literal["treatment", "control"]
 Pair = tuple[float, float]
 
 
-class Condition(StrEnum):
+class WinnerCondition(StrEnum):
     """What the rule asks before it calls a winner."""
 
     DAY = "day"  # FROM_DAY or later
@@ -37,7 +37,7 @@ class Unmet(NamedTuple):
     """A condition that a look does not meet, and what it found instead: the day, the fewest samples of a variant, the
     p-value, the lift (pp), the winner's latency over the other's, its revenue over the other's."""
 
-    condition: Condition
+    condition: WinnerCondition
     found: float
 
 
@@ -68,17 +68,17 @@ def platform_verdict(day: int, samples: tuple[int, int], approved: tuple[int, in
     ahead = 1 if lift > 0 else 0
     unmet = []
     if day < FROM_DAY:
-        unmet.append(Unmet(Condition.DAY, day))
+        unmet.append(Unmet(WinnerCondition.DAY, day))
     if min(samples) < LEAST_SAMPLES:
-        unmet.append(Unmet(Condition.SAMPLES, min(samples)))
+        unmet.append(Unmet(WinnerCondition.SAMPLES, min(samples)))
     if not p_value < ALPHA:
-        unmet.append(Unmet(Condition.P_VALUE, p_value))
+        unmet.append(Unmet(WinnerCondition.P_VALUE, p_value))
     if abs(lift) < LEAST_LIFT_PP / 100 - 1e-12:  # rounding must not decide a lift of exactly the guard
-        unmet.append(Unmet(Condition.LIFT, 100 * lift))
+        unmet.append(Unmet(WinnerCondition.LIFT, 100 * lift))
     if latency_ms is not None and latency_ms[ahead] > latency_ms[1 - ahead] * (1 + MOST_LATENCY_REGRESSION):
-        unmet.append(Unmet(Condition.LATENCY, _over(latency_ms, ahead)))
+        unmet.append(Unmet(WinnerCondition.LATENCY, _over(latency_ms, ahead)))
     if revenue_usd is not None and revenue_usd[ahead] < revenue_usd[1 - ahead] * (1 - MOST_REVENUE_LOSS):
-        unmet.append(Unmet(Condition.REVENUE, _over(revenue_usd, ahead)))
+        unmet.append(Unmet(WinnerCondition.REVENUE, _over(revenue_usd, ahead)))
     winner: Winner = "treatment" if ahead else "control"
     return Verdict(None if unmet else winner, tuple(unmet), 100 * lift, p_value)
 

@@ -36,7 +36,7 @@ MOST = 1e15  # payments: a size beyond this is a question without an answer
 
 
 @dataclass(frozen=True)
-class Design:
+class ExperimentDesign:
     """A test: its level ``alpha``, its sides (1 or 2), n_control / n_treatment, and the method.
 
     Methods: ``pooled`` (s_0 from the mean rate weighted by the arms; Fleiss, Levin and Paik, Statistical Methods for
@@ -75,7 +75,7 @@ def ratio_of_split(control_bps: int, treatment_bps: int) -> float:
     return control_bps / treatment_bps
 
 
-def power(p_c: float, p_t: float, n_t: float, design: Design, far_tail: bool = True) -> float:
+def power(p_c: float, p_t: float, n_t: float, design: ExperimentDesign, far_tail: bool = True) -> float:
     """The chance that the test finds the difference with ``n_t`` payments in treatment and ratio · n_t in control.
 
     ``far_tail`` False leaves out rejections in the wrong direction, as R's ``power.prop.test`` does by default. The
@@ -96,7 +96,7 @@ def power(p_c: float, p_t: float, n_t: float, design: Design, far_tail: bool = T
     return float(normal_power_het(distance, n_t, design.alpha / design.sides, null_sd, sd, "larger"))
 
 
-def size(p_c: float, p_t: float, target: float, design: Design) -> float:
+def size(p_c: float, p_t: float, target: float, design: ExperimentDesign) -> float:
     """Payments in treatment for the power ``target``, before rounding (the exact method: the least stable integer).
 
     Raises BadInput where the rates are equal or impossible, or the target is not above alpha and below 1.
@@ -106,10 +106,10 @@ def size(p_c: float, p_t: float, target: float, design: Design) -> float:
         raise BadInput("no size shows a lift of 0: give a lift, or the payments in treatment", "lift_pp")
     _target(target, design)
     if design.method == "exact":
-        start = size(p_c, p_t, target, Design(design.alpha, design.sides, design.ratio, "continuity"))
+        start = size(p_c, p_t, target, ExperimentDesign(design.alpha, design.sides, design.ratio, "continuity"))
         return float(least_size("fisher", p_c, p_t, target, design.ratio, design.alpha, design.sides, start).stable)
     if design.method == "continuity":
-        plain = size(p_c, p_t, target, Design(design.alpha, design.sides, design.ratio, "pooled"))
+        plain = size(p_c, p_t, target, ExperimentDesign(design.alpha, design.sides, design.ratio, "pooled"))
         return _with_continuity(plain, abs(p_t - p_c), design.ratio)
     distance, null_sd, sd = _scale(p_c, p_t, design)
     near = ((design.z * null_sd + float(ndtri(target)) * sd) / distance) ** 2
@@ -118,7 +118,7 @@ def size(p_c: float, p_t: float, target: float, design: Design) -> float:
     return _root(lambda n: power(p_c, p_t, n, design) - target, near * 1e-6, near * (1 + 1e-9))
 
 
-def mde(p_c: float, n_t: float, target: float, design: Design, direction: int = 1) -> float | None:
+def mde(p_c: float, n_t: float, target: float, design: ExperimentDesign, direction: int = 1) -> float | None:
     """The least lift (a share; negative where ``direction`` is -1) found with the power ``target`` at that size.
 
     The inverse of ``size``, so without the second term but for the arcsine. None where not even the farthest rate is
@@ -148,7 +148,7 @@ def arms(n_t: float, ratio: float) -> tuple[int, int]:
     return ceil_size(treatment * ratio), treatment
 
 
-def _scale(p_c: float, p_t: float, design: Design) -> tuple[float, float, float]:
+def _scale(p_c: float, p_t: float, design: ExperimentDesign) -> tuple[float, float, float]:
     """|d|, s_0 and s_1."""
     r, method = design.ratio, design.method
     if method == "arcsine":
@@ -186,6 +186,6 @@ def _rates(p_c: float, p_t: float) -> None:
         raise BadInput(f"takes the baseline {p_c:g} to {p_t:g}, outside 0 to 1", "lift_pp")
 
 
-def _target(target: float, design: Design) -> None:
+def _target(target: float, design: ExperimentDesign) -> None:
     if not design.alpha < target < 1:
         raise BadInput(f"must lie above alpha ({design.alpha:g}) and below 1, not {target:g}", "power")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from routesim.reports.statistics.design_effects import cluster_effect
-from routesim.reports.statistics.power import LIFTS_PP, Design, arms, mde, ratio_of_split, size
+from routesim.reports.statistics.power import LIFTS_PP, ExperimentDesign, arms, mde, ratio_of_split, size
 from routesim.reports.statistics.power import power as power_of
 from routesim.sim.errors import BadInput
 
@@ -91,14 +91,14 @@ def power(baseline: float, lift_pp: float, *, n_treatment: float | None = None, 
     if per_day is not None and not 0 < per_day < math.inf:
         raise BadInput(f"must be above 0, not {per_day:g}", "per_day")
     effect = 1.0 if cluster_size is None or icc is None else cluster_effect(cluster_size, icc, cluster_cv or 0.0)
-    design = Design(alpha, sides, ratio_of_split(*split_bps), method)
+    design = ExperimentDesign(alpha, sides, ratio_of_split(*split_bps), method)
     rate, sign = baseline + lift_pp / 100, -1 if lift_pp < 0 else 1
     exact = effect * size(baseline, rate, power, design) if n_treatment is None else float(n_treatment)
     control, treatment = arms(exact, design.ratio)
     reached = power_of(baseline, rate, treatment / effect, design)
     least = mde(baseline, treatment / effect, power, design, sign)
     # the exact size of each lift would take minutes
-    quick = Design(alpha, sides, design.ratio, "pooled" if design.method == "exact" else design.method)
+    quick = ExperimentDesign(alpha, sides, design.ratio, "pooled" if design.method == "exact" else design.method)
     rows = []
     for each in LIFTS_PP:
         other = baseline + sign * each / 100

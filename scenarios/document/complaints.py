@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from routesim.scenarios.document.yaml_reader import Source
+from routesim.scenarios.document.yaml_reader import YamlSource
 from routesim.sim.errors import BadInput
 
 _EXPECTED = {
@@ -32,7 +32,7 @@ _BOUNDS = {
 }
 
 
-def complaint(error: ValidationError, source: Source, under: tuple[str | int, ...] = ()) -> BadInput:
+def complaint(error: ValidationError, source: YamlSource, under: tuple[str | int, ...] = ()) -> BadInput:
     """The first of the errors in the order of the file, and how many more there are.
 
     ``under`` is the path in the document of what was validated.
@@ -46,7 +46,7 @@ def complaint(error: ValidationError, source: Source, under: tuple[str | int, ..
     return BadInput(first + more, where=where)
 
 
-def _told(details: ErrorDetails, source: Source, under: tuple[str | int, ...]) -> tuple[str, int, str, str]:
+def _told(details: ErrorDetails, source: YamlSource, under: tuple[str | int, ...]) -> tuple[str, int, str, str]:
     context: Mapping[str, Any] = details.get("ctx", {})
     loc = (*under, *details["loc"])
     if details["type"] == "key":

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
-from routesim.scenarios.document.yaml_reader import Mark, Place, Source
+from routesim.scenarios.document.yaml_reader import Mark, Place, YamlSource
 from routesim.sim.errors import BadInput
 
 _NAME = "scenario"  # stands for the file in complaints
@@ -57,9 +57,9 @@ def _class_path(own: type, place: Place) -> str:
     return f"{own.__module__}:{own.__qualname__}"
 
 
-def source_of(document: Mapping[str, Any]) -> Source:
+def source_of(document: Mapping[str, Any]) -> YamlSource:
     """Where each value of the document stands: its dotted key, in the document's order."""
-    source = Source(_NAME)
+    source = YamlSource(_NAME)
 
     def mark(value: Any, place: Place) -> None:
         source.marks[place] = Mark(_NAME, len(source.marks) + 1)

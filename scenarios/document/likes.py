@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from routesim.policies.spelling import nearest
-from routesim.scenarios.document.yaml_reader import Source
+from routesim.scenarios.document.yaml_reader import YamlSource
 from routesim.sim.errors import BadInput
 
 
-def expand_likes(policies: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def expand_likes(policies: Mapping[str, Any], source: YamlSource) -> dict[str, Any]:
     """``policies`` with each ``like`` replaced by the parts it stands for. Raises BadInput where it leads nowhere."""
     return {name: _expanded(name, policies, source, ()) for name in policies}
 
 
-def _expanded(name: str, policies: Mapping[str, Any], source: Source, chain: tuple[str, ...]) -> Any:
+def _expanded(name: str, policies: Mapping[str, Any], source: YamlSource, chain: tuple[str, ...]) -> Any:
     written = policies[name]
     if not isinstance(written, dict) or "like" not in written:
         return written

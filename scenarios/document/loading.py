@@ -16,7 +16,7 @@ from routesim.policies.spelling import nearest
 from routesim.policies.vocabulary import Policy
 from routesim.scenarios.document.overrides import apply_overrides
 from routesim.scenarios.document.schema import Scenario
-from routesim.scenarios.document.yaml_reader import Place, Source, read_yaml
+from routesim.scenarios.document.yaml_reader import Place, YamlSource, read_yaml
 from routesim.sim.errors import BadInput
 
 
@@ -30,7 +30,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
     return Scenario(data, folder=path.parent, source=source)
 
 
-def _read(path: Path, chain: tuple[str, ...]) -> tuple[dict[str, Any], Source]:
+def _read(path: Path, chain: tuple[str, ...]) -> tuple[dict[str, Any], YamlSource]:
     """The file's keys and, for those that it leaves out, the keys of the file beside it that its ``like`` names."""
     data, source = read_yaml(path)
     if not isinstance(data, dict):

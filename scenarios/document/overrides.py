@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from routesim.scenarios.document.yaml_reader import Mark, Place, Source, parse_yaml
+from routesim.scenarios.document.yaml_reader import Mark, Place, YamlSource, parse_yaml
 from routesim.sim.errors import BadInput
 
 
-def apply_overrides(data: dict[str, Any], source: Source, overrides: Sequence[str]) -> None:
+def apply_overrides(data: dict[str, Any], source: YamlSource, overrides: Sequence[str]) -> None:
     """Write each override into ``data``, and in ``source`` that it came from the command line.
 
     A number in a key is a place in a list. Keys that the scenario left out are made; whether they are known is
@@ -21,7 +21,7 @@ def apply_overrides(data: dict[str, Any], source: Source, overrides: Sequence[st
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise BadInput("write --set KEY=VALUE, as --set replications.worlds=5", where=where)
-        value, marks = parse_yaml(text, where) if text.strip() else (None, Source(where))
+        value, marks = parse_yaml(text, where) if text.strip() else (None, YamlSource(where))
         _inherit(data, key.strip().split("."))
         path = _write(data, key.strip().split("."), value, where)
         source.forget(path)

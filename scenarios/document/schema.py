@@ -32,8 +32,8 @@ from routesim.scenarios.document.experiment_block import ExperimentBlock
 from routesim.scenarios.document.in_python import plain_values, source_of
 from routesim.scenarios.document.likes import expand_likes
 from routesim.scenarios.document.moments import Moment, Timezone, format_moment
-from routesim.scenarios.document.what_ifs import Outages, World
-from routesim.scenarios.document.yaml_reader import Source
+from routesim.scenarios.document.what_ifs import ScenarioOutages, WhatIfs
+from routesim.scenarios.document.yaml_reader import YamlSource
 from routesim.sim.errors import BadInput
 from routesim.sim.network_rules import Enforcement
 
@@ -70,7 +70,7 @@ def _replications(value: Any) -> Any:
     return value if isinstance(value, dict | Replications) else {"worlds": value}
 
 
-class Trace(Description):
+class TraceWindow(Description):
     """The payments to replay. ``from`` and ``until`` bound their arrivals; those of the first ``warm_up`` of that
     window are simulated but count in no figure."""
 
@@ -81,7 +81,7 @@ class Trace(Description):
     warm_up: Duration = "0s"
 
     @model_validator(mode="after")
-    def _in_order(self) -> Trace:
+    def _in_order(self) -> TraceWindow:
         if self.from_ is not None and self.until is not None:
             if self.until <= self.from_:
                 found = f"from {format_moment(self.from_)} until {format_moment(self.until)}"
@@ -119,9 +119,9 @@ class Scenario(Description):
     timezone: Timezone = Field(default="UTC", description="governs hours, days and pay days; moments are in UTC")
     replications: Annotated[Replications, BeforeValidator(_replications)] = Field(default=Replications(worlds=20))
     model: str
-    trace: Trace
-    outages: Outages = Field(default=Outages())
-    world: World = Field(default=World())
+    trace: TraceWindow
+    outages: ScenarioOutages = Field(default=ScenarioOutages())
+    world: WhatIfs = Field(default=WhatIfs())
     baseline: str
     policies: dict[str, PolicyDescription] = Field(min_length=1)
     network_rules: Enforcement = Field(
@@ -136,10 +136,10 @@ class Scenario(Description):
     log: Literal["all", "sample", "none"] = Field(default="all", description="how much of the attempt log is kept")
 
     _folder: Path = PrivateAttr(default=Path())
-    _source: Source = PrivateAttr(default_factory=lambda: Source("scenario"))
+    _source: YamlSource = PrivateAttr(default_factory=lambda: YamlSource("scenario"))
 
     def __init__(self, document: Mapping[str, Any] | None = None, /, *, folder: str | Path = ".",
-                 source: Source | None = None, **keys: Any) -> None:
+                 source: YamlSource | None = None, **keys: Any) -> None:
         data = plain_values({**(document or {}), **keys})
         source = source or source_of(data)
         if isinstance(data.get("policies"), dict):
@@ -188,7 +188,7 @@ class Scenario(Description):
         return self._folder
 
     @property
-    def source(self) -> Source:
+    def source(self) -> YamlSource:
         """Where the scenario's parts stand in its file."""
         return self._source
 
@@ -213,12 +213,12 @@ class Scenario(Description):
         return _located(self.trace.profile, self._folder)
 
 
-def _payment_fields(trace: Any, folder: Path, source: Source) -> Fields:
+def _payment_fields(trace: Any, folder: Path, source: YamlSource) -> Fields:
     """The fields that rules may name: a payment's own, and those of the profile that ``trace``, as written, names.
 
     Raises BadInput where there is no such profile, or it cannot be read.
     """
-    profile = trace.get("profile", Trace.model_fields["profile"].default) if isinstance(trace, dict) else None
+    profile = trace.get("profile", TraceWindow.model_fields["profile"].default) if isinstance(trace, dict) else None
     if not isinstance(profile, str):
         return PAYMENT_FIELDS  # validation tells what is wrong with it
     try:

@@ -16,7 +16,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Outage(Description):
+class AddedOutage(Description):
     """An outage that is added to those of the model: ``loss`` is the share of attempts that it takes.
 
     An attempt that it takes ends as a timeout, or, where ``code`` is given, as unavailable with that code.
@@ -32,7 +32,7 @@ class Outage(Description):
     latency_factor: Positive | None = Field(default=None, description="latencies are multiplied by it; needed if slow")
 
     @model_validator(mode="after")
-    def _whole(self) -> Outage:
+    def _whole(self) -> AddedOutage:
         if self.kind == "partial" and self.loss is None:
             raise ValueError("a partial outage needs its loss, the share of attempts that it takes")
         if self.kind == "slow" and self.latency_factor is None:
@@ -57,13 +57,13 @@ class Outage(Description):
         return 1.0 if self.kind == "down" else 0.0
 
 
-class Outages(Description):
+class ScenarioOutages(Description):
     """Where outages come from."""
 
     base: Literal["calibrated", "observed", "none"] = Field(
         default="calibrated", description="drawn from the model, those found in the trace's own window, or none"
     )
-    add: list[Outage] = Field(default=[])
+    add: list[AddedOutage] = Field(default=[])
 
 
 class ApprovalShift(Description):
@@ -89,7 +89,7 @@ class FeeChange(Description):
     declined_usd: NotNegative | None = None
 
 
-class Capacity(Description):
+class CapacityChange(Description):
     """How many attempts a processor takes at one time, and how many more may queue."""
 
     concurrent: int = Field(ge=1)
@@ -112,7 +112,7 @@ class ProcessorChange(Description):
     like: str | None = None
     approval_pp: Shift | None = Field(default=None, description="a number, or {mean, sd}")
     fee: FeeChange | None = None
-    capacity: Capacity | None = None
+    capacity: CapacityChange | None = None
     latency: LatencyChange | None = None
     timeout: PositiveDuration | None = None
     late_approvals: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -154,7 +154,7 @@ class Arrivals(Description):
     factor: Positive = 1.0
 
 
-class Patience(Description):
+class AssumedPatience(Description):
     """How long customers still want what they asked for: a lognormal time from arrival, after which a payment that is
     to be tried again ends. Merchant-initiated payments have no customer who waits."""
 
@@ -163,13 +163,13 @@ class Patience(Description):
     initiators: list[Literal["CIT", "unknown"]] = Field(default=["CIT", "unknown"], min_length=1)
 
 
-class World(Description):
+class WhatIfs(Description):
     """Every what-if about the world; each is marked as assumed in the report."""
 
     processors: dict[str, ProcessorChange] = Field(default={})
     changes: list[ApprovalChange] = Field(default=[])
     arrivals: Arrivals = Field(default=Arrivals())
-    patience: Patience | None = Field(default=None, description="left out, customers wait for ever")
+    patience: AssumedPatience | None = Field(default=None, description="left out, customers wait for ever")
     stored_credential: Literal["required", "assumed"] = Field(
         default="assumed", description="what a payment that no merchant initiated needs to be tried again after 15 "
                                        "minutes or more: stored_credential true, or nothing")

@@ -51,7 +51,7 @@ class Mark:
 
 
 @dataclass
-class Source:
+class YamlSource:
     """Where each part of a document stands: ``marks`` maps a path of keys and list places to its Mark."""
 
     name: str
@@ -82,7 +82,7 @@ class Source:
             del self.marks[known]
 
 
-def read_yaml(path: Path) -> tuple[Any, Source]:
+def read_yaml(path: Path) -> tuple[Any, YamlSource]:
     """The document in the file, and where its parts stand. Raises BadInput where it is missing or no plain YAML."""
     try:
         content = path.read_bytes()
@@ -99,7 +99,7 @@ def read_yaml(path: Path) -> tuple[Any, Source]:
     return parse_yaml(text, path.name)
 
 
-def parse_yaml(text: str, name: str) -> tuple[Any, Source]:
+def parse_yaml(text: str, name: str) -> tuple[Any, YamlSource]:
     """As read_yaml, of a text; ``name`` stands for the file in complaints."""
     try:
         node = _composed(text, name)
@@ -132,11 +132,11 @@ class _Reader:
     """Turns nodes into data and notes where each stands."""
 
     def __init__(self, name: str) -> None:
-        self.source = Source(name)
+        self.source = YamlSource(name)
         self._nodes = 0
         self._pairs_of: dict[int, Pairs | None] = {}  # by the node's identity; None while they are gathered
 
-    def read(self, node: Node) -> tuple[Any, Source]:
+    def read(self, node: Node) -> tuple[Any, YamlSource]:
         return self._value(node, (), self._line(node)), self.source
 
     def _line(self, node: Node) -> int:

@@ -16,8 +16,7 @@ from scipy import optimize, special
 from routesim.policies.conditions import Predicate, compile_when
 from routesim.policies.durations import parse_duration
 from routesim.scenarios.document.schema import Scenario
-from routesim.scenarios.document.what_ifs import ApprovalShift, ProcessorChange
-from routesim.scenarios.document.what_ifs import World as WhatIfs
+from routesim.scenarios.document.what_ifs import ApprovalShift, ProcessorChange, WhatIfs
 from routesim.sim.arrays import Bools, Floats
 from routesim.sim.customers import Customers, Patience
 from routesim.sim.draws import Luck, generator, identities, key, uniforms
