@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -167,6 +168,14 @@ def test_the_same_noun_names_one_class(sources: Sources) -> None:
                 where.setdefault(node.name, []).append(module)
     assert len(where) > 100
     assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
+
+
+def test_the_documents_name_only_files_that_are_there() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    path = re.compile(r"`((?:policies|sim|reports|calibration|scenarios|tests|docs)/[\w/]*(?:\.\w+)?)[`:]")
+    named = {(page.name, found) for page in pages for found in path.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 50
+    assert {name for name in named if not (ROOT / name[1]).exists()} == set()
 
 
 def repository_files() -> list[Path]:
