@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -133,9 +135,11 @@ def test_looks_fill_the_lifts(done: Path, tmp_path: Path, command: Command) -> N
         assert (row["LIFT_KIND"], row["SETTING"], row["P_VALUE"]) == ("simulated_experiment", "truth", 0.04)
         assert (row["CONTROL_REVENUE_USD"], row["TREATMENT_REVENUE_USD"]) == (40.0, 45.0)
         assert row["LIFT_PP"] == pytest.approx(10)
-    # √(.8 · .2 / 100 + .9 · .1 / 100) = .05
-    assert rows[0]["LIFT_LOW_PP"] == pytest.approx(10 - 1.959964 * 5, abs=1e-6)
-    assert rows[0]["LIFT_HIGH_PP"] == pytest.approx(10 + 1.959964 * 5, abs=1e-6)
+    z2 = 1.959963985**2 / 100
+    # Wilson's ends of 80 and 90 of 100 are the roots of (p - x)² = z² x (1 - x) / 100; then √ of squared distances
+    (low_c, high_c), (low_t, high_t) = (np.sort(np.roots([1 + z2, -2 * p - z2, p * p])) for p in (0.8, 0.9))
+    assert rows[0]["LIFT_LOW_PP"] == pytest.approx(10 - 100 * math.hypot(0.9 - low_t, high_c - 0.8))
+    assert rows[0]["LIFT_HIGH_PP"] == pytest.approx(10 + 100 * math.hypot(high_t - 0.9, 0.8 - low_c))
     assert command("export", folder, "--out", tmp_path / "alone").code == 0
     assert pq.read_table(tmp_path / "alone" / "ATHIA_EXPERIMENT_LIFT.parquet").to_pylist() == rows
     loaded(tmp_path / "alone")

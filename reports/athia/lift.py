@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from routesim.reports.athia.rows import read_columns, run_id, simulated_id
 from routesim.reports.athia.tables import platform_tables
@@ -21,7 +22,6 @@ from routesim.sim.errors import BadInput
 from routesim.sim.folders import recover
 
 LIFT = "ATHIA_EXPERIMENT_LIFT"
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 Row = dict[str, Any]
 
@@ -80,8 +80,9 @@ def _known(value: float | None) -> float | None:
 def experiment_rows(folder: Path) -> Iterator[Row]:
     """One row for each look, treatment and rule of an experiment's folder (LOOKS of experiment.folder).
 
-    The lift's interval is Wald's for two independent proportions p of n and q of m payments:
-    q - p ± 1.96 √(p (1 - p) / n + q (1 - q) / m). Raises BadInput where the folder holds no such thing.
+    The lift's interval is that of two independent proportions from their own Wilson intervals, which does not pass
+    100 pp on either side (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10). Raises BadInput where the
+    folder holds no such thing.
     """
     where = ExperimentFolder(folder)
     recover(folder)
@@ -136,6 +137,7 @@ def _lift(row: Row) -> Row:
     p, q = row["CONTROL_APPROVAL_RATE"], row["TREATMENT_APPROVAL_RATE"]
     if p is None or q is None:
         return {}
-    error = math.sqrt(p * (1 - p) / row["CONTROL_SAMPLES"] + q * (1 - q) / row["TREATMENT_SAMPLES"])
-    return {"LIFT_PP": 100 * (q - p), "LIFT_LOW_PP": 100 * (q - p - Z_95 * error),
-            "LIFT_HIGH_PP": 100 * (q - p + Z_95 * error)}
+    low, high = confint_proportions_2indep(
+        row["TREATMENT_APPROVALS"], row["TREATMENT_SAMPLES"], row["CONTROL_APPROVALS"], row["CONTROL_SAMPLES"],
+        method="newcomb", compare="diff")
+    return {"LIFT_PP": 100 * (q - p), "LIFT_LOW_PP": 100 * float(low), "LIFT_HIGH_PP": 100 * float(high)}
