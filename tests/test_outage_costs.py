@@ -337,7 +337,7 @@ def test_an_added_outage_has_intervals_and_drawn_ones_medians() -> None:
                       (down(900, 950), Cost(300, 5, 7, 1, 10.0))],
         ("y", 0, 0): [(ONE, Cost(1, 1, 1, 1, 1.0))],
     })
-    found = summary(costs, "x", {(w, 0) for w in range(3)}, "t")
+    found = summary(costs, "x", {(w, 0) for w in range(3)})
     (added,) = found["added"]
     assert (added["processors"], added["kind"], added["start"]) == (["A"], "down", "2026-02-02T00:00:00Z")
     assert added["share_detected"] == pytest.approx(2 / 3)
@@ -352,18 +352,18 @@ def test_an_added_outage_has_intervals_and_drawn_ones_medians() -> None:
     assert drawn["drained"] == 3
     assert drawn["lost_payments"]["value"] == pytest.approx((2 + 0 + 2) / 3)
     assert drawn["share_returned"] == 1
-    assert summary(costs, "y", {(0, 0)}, "t")["drawn"] is None
+    assert summary(costs, "y", {(0, 0)})["drawn"] is None
 
 
 def test_an_outage_that_traffic_never_came_back_from_is_told_beside_the_median() -> None:
     costs = table_of({("x", world, 0): [(ONE, Cost(10, 1, NAN if world else 2, 0, 0.0)),
                                         (OTHER, Cost(NAN if world == 4 else 10, 1, 5 if world == 1 else NAN, 0, 0.0))]
                       for world in range(5)})
-    found = summary(costs, "x", {(w, 0) for w in range(5)}, "t")
+    found = summary(costs, "x", {(w, 0) for w in range(5)})
     assert (found["added"][0]["share_returned"], found["added"][0]["failback_s"]["value"]) == (0.2, 2)
     assert (found["drawn"]["share_returned"], found["drawn"]["failback_s"]) == (0.25, 5)  # of the four found
     never = table_of({("x", 0, 0): [(ONE, Cost(NAN, 1, NAN, 0, 0.0)), (OTHER, Cost(10, 1, NAN, 0, 0.0))]})
-    found = summary(never, "x", {(0, 0)}, "t")
+    found = summary(never, "x", {(0, 0)})
     assert (found["added"][0]["share_returned"], found["drawn"]["share_returned"]) == (None, 0)
 
 

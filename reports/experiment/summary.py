@@ -16,6 +16,7 @@ from routesim.reports.experiment.looks import ExperimentPlan
 from routesim.reports.experiment.operating import corrected, guards, operating, ramped, stale
 from routesim.reports.experiment.record import Record, lift_pp
 from routesim.reports.experiment.strata import in_order
+from routesim.reports.metrics.catalogue import METRICS
 from routesim.reports.statistics.by_world import Figures, by_world, mean
 from routesim.reports.statistics.design_effects import naive_false_positives
 from routesim.reports.statistics.intervals import interval
@@ -37,7 +38,7 @@ def summary(plan: ExperimentPlan, truth: Sequence[Record], alike: Sequence[Recor
     where not run; ``acted``: for each test, payments and approvals with the winner acted upon, and without, None where
     nobody was; ``rule``: whose winner. The tests of a world come in a row."""
     worlds = lifts.shape[1]
-    found_lifts = {plan.variants[t]: interval(lifts[t]).as_json() for t in plan.treatments}
+    found_lifts = {plan.variants[t]: interval(lifts[t], METRICS["lift_pp"]).as_json() for t in plan.treatments}
     true, none = _true_lifts(lifts, len(truth)), np.zeros((len(alike), len(plan.treatments)))
     effect = float(np.mean([test.design_effect for test in truth]))
     per_day = float(np.mean([sum(n for n, _ in test.counts) for test in truth])) / plan.days
@@ -45,7 +46,8 @@ def summary(plan: ExperimentPlan, truth: Sequence[Record], alike: Sequence[Recor
     quick = _quick(plan, by_rule, rates, per_day, truth, seed)
     control = interval(rates[0]).value or 0.0
     figures: dict[str, Any] = {
-        "variants": {name: {"share_bps": plan.stages[-1][1][v], "approval_rate": interval(rates[v]).as_json()}
+        "variants": {name: {"share_bps": plan.stages[-1][1][v],
+                            "approval_rate": interval(rates[v], METRICS["approval_rate"]).as_json()}
                      for v, name in enumerate(plan.variants)},
         "lift_pp": found_lifts,
         "observed_lift_pp": {plan.variants[t]: _observed(truth, lifts, t) for t in plan.treatments},
@@ -192,7 +194,7 @@ def _strata(tests: Sequence[Record], worlds: int) -> list[Figures]:
         counts = [found[place] for found in per_test if place in found]
         values = [lift_pp(found[place], 1) if place in found else None for found in per_test]
         table = np.array([np.nan if each is None else each for each in values]).reshape(worlds, -1)
-        seen = interval(table, level=level, method="t")
+        seen = interval(table, METRICS["lift_pp"], level)
         n_c, n_t = (float(np.mean([each[v][0] for each in counts])) for v in (0, 1))
         yes = sum(each[v][1] for each in counts for v in (0, 1))
         rate = yes / max(1, sum(each[v][0] for each in counts for v in (0, 1)))

@@ -27,11 +27,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from routesim.reports.metrics.catalogue import OUTAGE_METRICS
 from routesim.reports.metrics.columns import numbers
 from routesim.reports.outages.hits import NAMES, Attempts, Incident
 from routesim.reports.outages.lost import lost_payments
 from routesim.reports.outages.shut_out import FOREVER, Stretches, shut_out
-from routesim.reports.statistics.intervals import Method, interval, tidy
+from routesim.reports.statistics.intervals import interval, tidy
 from routesim.sim.arrays import Bools
 from routesim.sim.log import MICROSECONDS, AttemptLog
 
@@ -148,7 +149,7 @@ def costs_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=OUTAGE_COSTS)
 
 
-def summary(costs: pa.Table, policy: str, ran: Collection[ReplicationKey], method: Method) -> dict[str, Any]:
+def summary(costs: pa.Table, policy: str, ran: Collection[ReplicationKey]) -> dict[str, Any]:
     """What the outages cost one policy over the replications ``ran``: ``added`` and ``drawn``.
 
     ``added``: one entry per outage of the scenario, in order of start; its detect_s, drained, failback_s,
@@ -161,29 +162,29 @@ def summary(costs: pa.Table, policy: str, ran: Collection[ReplicationKey], metho
     frame = costs.to_pandas()
     frame = frame[frame["policy"] == policy]
     key = [frame["start"], frame["end"], frame["kind"], frame["processors"].map(tuple)]
-    added = [_added(rows, ran, method) for _, rows in frame[frame["added"]].groupby(key, sort=True)]
+    added = [_added(rows, ran) for _, rows in frame[frame["added"]].groupby(key, sort=True)]
     drawn = frame[~frame["added"]]
-    return {"added": added, "drawn": _drawn(drawn, ran, method) if len(drawn) else None}
+    return {"added": added, "drawn": _drawn(drawn, ran) if len(drawn) else None}
 
 
-def _added(rows: pd.DataFrame, ran: Collection[ReplicationKey], method: Method) -> dict[str, Any]:
+def _added(rows: pd.DataFrame, ran: Collection[ReplicationKey]) -> dict[str, Any]:
     one = rows.iloc[0]
     return {
         "processors": list(one["processors"]), "kind": one["kind"],
         "start": f"{one['start']:%Y-%m-%dT%H:%M:%SZ}", "end": f"{one['end']:%Y-%m-%dT%H:%M:%SZ}",
         "share_detected": tidy(float(rows["detect_s"].notna().sum()) / len(ran)),
         "share_returned": _returned(rows),
-        **{name: _interval(rows, name, ran, method) for name in (*_REACTIONS, *_LOSSES)},
+        **{name: _interval(rows, name, ran) for name in (*_REACTIONS, *_LOSSES)},
     }
 
 
-def _drawn(rows: pd.DataFrame, ran: Collection[ReplicationKey], method: Method) -> dict[str, Any]:
+def _drawn(rows: pd.DataFrame, ran: Collection[ReplicationKey]) -> dict[str, Any]:
     return {
         "outages": tidy(len(rows) / len(ran)),
         "share_detected": tidy(float(rows["detect_s"].notna().mean())),
         "share_returned": _returned(rows),
         **{name: tidy(float(rows[name].median())) for name in _REACTIONS},
-        **{name: _interval(rows, name, ran, method, absent=0.0) for name in _LOSSES},
+        **{name: _interval(rows, name, ran, absent=0.0) for name in _LOSSES},
     }
 
 
@@ -193,11 +194,11 @@ def _returned(rows: pd.DataFrame) -> float | None:
     return tidy(float(rows.loc[detected, "failback_s"].notna().mean())) if detected.any() else None
 
 
-def _interval(rows: pd.DataFrame, name: str, ran: Collection[ReplicationKey], method: Method,
+def _interval(rows: pd.DataFrame, name: str, ran: Collection[ReplicationKey],
               absent: float = np.nan) -> dict[str, float | None]:
     """The interval of a column's sum in each replication; ``absent`` is the value of one without a row."""
     sums = rows.groupby(["world", "luck"])[name].sum(min_count=1)
     worlds, lucks = sorted({world for world, _ in ran}), sorted({luck for _, luck in ran})
     values = np.array([[sums.get((world, luck), absent) if (world, luck) in ran else np.nan for luck in lucks]
                        for world in worlds])
-    return interval(values, method=method).as_json()
+    return interval(values, OUTAGE_METRICS[name]).as_json()

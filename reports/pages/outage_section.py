@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib import dates
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from routesim.reports.metrics.catalogue import OUTAGE_METRICS
 from routesim.reports.pages.drawing import BAD, WIDTH, Picture, drawing, policy_colours, svg_text
 from routesim.reports.pages.tables import TableCell
 from routesim.reports.run.answers import by_lift
@@ -103,12 +102,11 @@ def _in_share(what: str, share: float | None) -> str:
 
 
 def _cell(name: str, cost: Mapping[str, Any], show: Callable[[float | None], str]) -> TableCell:
-    """A metric with its interval, cut where values beyond are not possible, or a median, which has none."""
-    figure, least = cost[name], OUTAGE_METRICS[name].low
+    """A metric with its interval, or a median, which has none."""
+    figure = cost[name]
     if not isinstance(figure, Mapping):
         return TableCell(show(figure))
-    low = figure["low"] if least is None or figure["low"] is None else max(least, figure["low"])
-    return TableCell(show(figure["value"]), between(low, figure["high"], show))
+    return TableCell(show(figure["value"]), between(figure["low"], figure["high"], show))
 
 
 def timeline_picture(run: Run) -> Picture | None:

@@ -90,7 +90,6 @@ def html(run: Run) -> str:
         basis=_BASIS.get(basis, ""),
         narrow=basis in ("luck", "none"),
         pairing=pairing(run),
-        generalised=intervals.get("method") == "generalised",
         tests=live_tests(run),
         per_day=payments_per_day(run),
         pictures=pictures(run),

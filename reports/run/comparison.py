@@ -16,7 +16,7 @@ from routesim.reports.metrics.measure import Measured
 from routesim.reports.metrics.tallies import Series
 from routesim.reports.outages.costs import summary as outage_summary
 from routesim.reports.run.off_policy import judged
-from routesim.reports.statistics.intervals import Interval, Method, interval, tidy
+from routesim.reports.statistics.intervals import LEVEL, Interval, interval, tidy
 from routesim.sim.arrays import Floats
 
 REPLICATIONS = pa.schema([
@@ -45,7 +45,6 @@ class Comparison:
     policies: Sequence[str]
     measured: Mapping[tuple[str, int, int], Measured]
     payments: int | None = None
-    method: Method = "generalised"
     off_policy: Mapping[str, Any] | None = None
     costs: pa.Table | None = None
 
@@ -76,7 +75,7 @@ class Comparison:
 
     def interval(self, policy: str, figure: str) -> Interval:
         """The figure's mean and interval for one policy."""
-        return interval(self.values(policy, figure), method=self.method)
+        return interval(self.values(policy, figure), metric(figure))
 
     def paired_efficiency(self, policy: str) -> float | None:
         """sd of the paired lift / that of independent runs, √(var(policy) + var(baseline)).
@@ -106,8 +105,7 @@ class Comparison:
             "baseline": self.baseline,
             "policies": {policy: self._figures(policy) for policy in self.policies},
             "intervals": {
-                "level": 0.95,
-                "method": self.method,
+                "level": LEVEL,
                 "basis": self.interval(self.policies[0], "approval_rate").basis,
             },
             "paired_efficiency": {policy: self.paired_efficiency(policy) for policy in self.policies},
@@ -127,7 +125,7 @@ class Comparison:
             place[last] = self.interval(policy, name).as_json()
         if self.costs is not None and self.costs.num_rows:
             ran = {(world, luck) for one, world, luck in self.measured if one == policy}
-            nested["outage_costs"] = outage_summary(self.costs, policy, ran, self.method)
+            nested["outage_costs"] = outage_summary(self.costs, policy, ran)
         return nested
 
     def replications_table(self) -> pa.Table:

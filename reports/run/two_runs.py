@@ -24,7 +24,7 @@ from routesim.reports.metrics.catalogue import METRICS, Metric, metric
 from routesim.reports.run.folder import Run, read
 from routesim.reports.run.what_differs import hashes, not_recorded, replicated, what_differs
 from routesim.reports.statistics.differences import independent, paired
-from routesim.reports.statistics.intervals import Interval, Method, interval
+from routesim.reports.statistics.intervals import Interval, interval
 from routesim.sim.arrays import Floats
 from routesim.sim.errors import BadInput
 
@@ -131,20 +131,15 @@ class TwoRuns:
     def _values(self) -> tuple[dict[tuple[str, str], Floats], dict[tuple[str, str], Floats]]:
         return _by_figure(self.first), _by_figure(self.second)
 
-    @cached_property
-    def _method(self) -> Method:
-        methods = {(run.summary.get("intervals") or {}).get("method") for run in (self.first, self.second)}
-        return "t" if methods == {"t"} else "generalised"
-
     def difference(self, policy: str, figure: str) -> Difference:
         """A figure of a policy that is in both runs."""
         ours, theirs = (values.get((policy, figure)) for values in self._values)
         if ours is None or theirs is None:
             between = Interval(None, None, None, None, None, None, None, "none")
         elif self.is_paired:
-            between = paired(ours, theirs, self._method)
+            between = paired(ours, theirs, metric(figure))
         else:
-            between = independent(interval(ours, method=self._method), interval(theirs, method=self._method))
+            between = independent(interval(ours, metric(figure)), interval(theirs, metric(figure)))
         return Difference(metric(figure), self.first.figure(policy, figure), self.second.figure(policy, figure),
                           between)
 

@@ -10,14 +10,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from routesim.reports.statistics.intervals import Basis, Interval, Method, interval
+from routesim.reports.metrics.catalogue import Metric
+from routesim.reports.statistics.intervals import Basis, Interval, interval
 from routesim.sim.arrays import Floats
 
 
-def paired(ours: Floats, theirs: Floats, method: Method = "generalised") -> Interval:
-    """The interval of ours - theirs, both of shape (W, K) under the same draws; NaN in either leaves the pair out."""
-    return interval(ours - theirs, method=method)
+def paired(ours: Floats, theirs: Floats, metric: Metric | None = None) -> Interval:
+    """The interval of ours - theirs, both of shape (W, K) under the same draws; NaN in either leaves the pair out.
+
+    Where ``metric`` has two bounds, the difference lies within their distance on either side of 0.
+    """
+    if metric is None or metric.low is None or metric.high is None:
+        return interval(ours - theirs)
+    most = metric.high - metric.low
+    return interval(ours - theirs, replace(metric, scale="difference", low=-most, high=most))
 
 
 def independent(ours: Interval, theirs: Interval) -> Interval:
