@@ -8,7 +8,7 @@ strangers all of them would look like a population of failing cards. Such return
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,14 @@ class Sequences:
     @property
     def lengths(self) -> Ints:
         return np.diff(self.start)
+
+    def part(self, which: Ints) -> tuple[Sequences, Ints]:
+        """The sequences numbered ``which``, and the rows of their attempts among all."""
+        counts = self.lengths[which]
+        start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.repeat(self.start[which] - start[:-1], counts) + np.arange(start[-1])
+        return replace(self, start=start, **{name: getattr(self, name)[rows] for name in
+                                             ("payment", "processor", "code", "since_h", "sent_at")}), rows
 
     def repeats(self, counted_codes: Sequence[str]) -> Floats:
         """Earlier declines of the same sequence at the same processor with one of ``counted_codes``, (n,)."""

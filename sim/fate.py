@@ -134,7 +134,8 @@ class Fates:
         if block >= 0:
             state = issuer.blocks[block]
             if state.recovers_h is not None and u[1] < state.recovers_share:
-                recovers_at = arrived_at + 3600 * state.recovers_h.quantile(u[2])
+                hours, clock = state.recovers_h.quantile(u[2]), issuer.clock(block, row)
+                recovers_at = arrived_at + 3600 * hours if clock is None else clock.after(arrived_at, hours)
         return Card(row, key, chunk, block, self._model.issuer.frailty_sd * u[3], recovers_at)
 
     def _visit(self, card: Card, name: str, number: int) -> Visit:

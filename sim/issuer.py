@@ -7,7 +7,9 @@ For each processor p and payment i the logit of approval by judgement is ``appro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from scipy import special
@@ -15,6 +17,7 @@ from scipy import special
 from routesim.sim.arrays import Floats
 from routesim.sim.draws import key, uniform
 from routesim.sim.model import Predictor, Term, World
+from routesim.sim.recovery_clock import RecoveryClock, countries
 from routesim.sim.trace import Levels, Trace
 
 
@@ -65,6 +68,7 @@ class IssuerDecisions:
         self._logits: dict[str, memoryview] = {}
         issuer = world.model.issuer
         self.blocks = list(issuer.blocks.values())
+        self._clocks: dict[tuple[int, str], RecoveryClock] = {}
         self._block_codes = [code_table(block.codes) for block in self.blocks]
         odds = [np.exp(evaluate(block.odds, trace, {}, world, f"block/{name}"))
                 for name, block in issuer.blocks.items()]
@@ -73,6 +77,28 @@ class IssuerDecisions:
         self.block_cumulative: Floats = (np.cumsum(np.stack(odds, axis=1), axis=1) / total[:, None]
                                         if odds else np.zeros((len(trace), 0)))
         self._shares = {name: code_table(shares) for name, shares in issuer.judgement_codes.items()}
+
+    @cached_property
+    def _country(self) -> list[str]:
+        """The country whose pay days matter to each payment, (n,)."""
+        known = next(block.calendar.pay_days for block in self.blocks if block.calendar is not None)
+        card, currency = (np.array(levels.names)[levels.codes].tolist() for levels in
+                          (self.trace.levels("card_country"), self.trace.levels("currency")))
+        return countries(card, currency, known)
+
+    def clock(self, block: int, row: int) -> RecoveryClock | None:
+        """The clock by which a block of a payment's card ends; None: the wall's."""
+        calendar = self.blocks[block].calendar
+        if calendar is None:
+            return None
+        country = self._country[row]
+        made = self._clocks.get((block, country))
+        if made is None:
+            days = calendar.pay_days[country].days if country else []
+            made = RecoveryClock(float(self.trace.arrived_at[0]), ZoneInfo(self.world.model.timezone), days,
+                                 calendar.effects)
+            self._clocks[block, country] = made
+        return made
 
     def shift(self, processor: str, logit: Floats) -> None:
         """Add a what-if's shift (n,) to a processor's logit of approval."""

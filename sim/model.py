@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -142,17 +142,43 @@ class Code(Part):
     merchant_advice: str | None = None
 
 
+PayDay = Annotated[int, Field(ge=1, le=31)] | Literal["last"]
+HourKind = Literal["pay day, 0 to 6", "pay day, 6 to 12", "pay day, 12 to 18", "pay day, 18 to 24",
+                   "day after a pay day", "Friday before a weekend's pay day", "weekend", "weekday, 0 to 6",
+                   "weekday, 18 to 24"]
+
+
+class PayDays(Part):
+    """The days of the month on which a country's wages are paid, and its currency."""
+
+    currency: str
+    days: list[PayDay] = Field(min_length=1)
+
+
+class RecoveryCalendar(Part):
+    """When in the local calendar states end sooner or later than the memoryless law says (``sim.recovery_clock``).
+
+    ``effects`` are logs of the hazard's factor by kind of hour, against a weekday's daytime (0 where a kind is not
+    named); ``pay_days`` are those that the kinds speak of, by the card's country.
+    """
+
+    pay_days: dict[str, PayDays] = {}
+    effects: dict[HourKind, float] = {}
+
+
 class IssuerBlock(Part):
     """A state of the card or account in which every processor's attempt is declined, with one of ``codes`` (shares).
 
     ``odds`` is the log-odds of the state against none. It ends after a time ``recovers_h`` for the share
-    ``recovers_share`` of payments, and never for the others; with ``recovers_h`` None it never ends.
+    ``recovers_share`` of payments, and never for the others; with ``recovers_h`` None it never ends. Where there is a
+    ``calendar``, ``recovers_h`` counts the hours of its clock.
     """
 
     codes: dict[str, float]
     odds: Predictor
     recovers_h: Distribution | None = None
     recovers_share: float = Field(default=1.0, ge=0, le=1)
+    calendar: RecoveryCalendar | None = None
 
 
 class Issuer(Part):

@@ -24,6 +24,7 @@ from routesim.policies.vocabulary import Answer, Payment
 from routesim.sim.draws import identity
 from routesim.sim.issuer import IssuerDecisions
 from routesim.sim.model import Issuer, IssuerBlock
+from routesim.sim.recovery_clock import RecoveryClock
 from routesim.sim.trace import Trace
 
 NODES = 15  # with a frailty sd of 2.5 the probabilities are then within .002 of those with 41
@@ -68,7 +69,8 @@ class ModelPredictor:
         self.weights: list[float] = (weights / weights.sum()).tolist()
         self.points: list[float] = (points * issuer.frailty_sd).tolist()
         self.repeat = issuer.repeat
-        self.ends = [_ends(block) for block in decisions.blocks]
+        self._ends = [_ends(block) for block in decisions.blocks]
+        self._calendars = any(block.calendar is not None for block in decisions.blocks)
         self.block_codes = [_shares(block.codes) for block in decisions.blocks]
         kinds = {name: code.kind for name, code in decisions.world.model.codes.items()}
         self.soft_of_block = [_soft(codes, kinds) for codes in self.block_codes]
@@ -111,6 +113,15 @@ class ModelPredictor:
                 state = card.after(state, answer)
         return ModelPrediction(card, state)
 
+    def ends_of(self, row: int, begun: float) -> list[_Ends | None]:
+        """Probability by block that it still holds, by the wall's hours since ``begun`` (s since 1970 UTC). A payment
+        that the trace does not hold lives by the wall's clock."""
+        if not self._calendars or row < 0:
+            return self._ends
+        clocks = [self._decisions.clock(block, row) for block in range(len(self._ends))]
+        return [ends if ends is None or clock is None else _by_clock(ends, clock, begun)
+                for ends, clock in zip(self._ends, clocks, strict=True)]
+
     def _row(self, payment: Payment) -> int:
         for name in (payment.payment_id, payment.previous_payment_id):
             if name is not None:
@@ -150,10 +161,11 @@ class ModelPredictor:
 class _Card:
     """One payment's issuer's side: its approvals on the nodes of frailty, worked out once."""
 
-    __slots__ = ("_approvals", "_row", "begun", "model")
+    __slots__ = ("_approvals", "_row", "begun", "ends", "model")
 
     def __init__(self, model: ModelPredictor, row: int, begun: float) -> None:
         self.model, self._row, self.begun = model, row, begun
+        self.ends = model.ends_of(row, begun)
         self._approvals: dict[tuple[str, float], tuple[list[float], float]] = {}
 
     def approvals(self, processor: str, count: float) -> tuple[list[float], float]:
@@ -172,7 +184,7 @@ class _Card:
         if hours <= state.hours:
             return state.blocked
         return [w if ends is None else w * ends(hours) / ends(state.hours)
-                for w, ends in zip(state.blocked, self.model.ends, strict=True)]
+                for w, ends in zip(state.blocked, self.ends, strict=True)]
 
     def after(self, state: _State, answer: Answer) -> _State:
         """The state once ``answer`` is known."""
@@ -221,7 +233,7 @@ class ModelPrediction:
         self._sums: dict[str, tuple[float, float]] = {}
         self._freed: dict[float, float] = {}
         self._ending = [(w, w / ends(state.hours), ends)
-                        for w, ends in zip(state.blocked, card.model.ends, strict=True) if ends is not None]
+                        for w, ends in zip(state.blocked, card.ends, strict=True) if ends is not None]
 
     def approval(self, processor: str, at: float) -> float:
         """Probability that an attempt sent to ``processor`` at ``at`` (seconds since the epoch) is approved."""
@@ -274,7 +286,14 @@ def _counted(issuer: Issuer) -> frozenset[str]:
     return frozenset(code for shares in issuer.judgement_codes.values() for code in shares)
 
 
-def _ends(block: IssuerBlock) -> Callable[[float], float] | None:
+_Ends = Callable[[float], float]
+
+
+def _by_clock(ends: _Ends, clock: RecoveryClock, begun: float) -> _Ends:
+    return lambda hours: ends(clock.between(begun, begun + 3600 * hours))
+
+
+def _ends(block: IssuerBlock) -> _Ends | None:
     """Probability that a block still holds, by the hours since the first attempt; None for one that never ends.
 
     Read off a table, straight lines on a grid of 8193 points in log(1 + hours), flat beyond 90 days.

@@ -50,15 +50,16 @@ def predict(world: World, data: Sequences) -> Floats:
     if counted is None:
         counted = [code for shares_of in model.issuer.judgement_codes.values() for code in shares_of]
     repeats = data.repeats(counted)
+    passed = [_passed_h(decisions, g, data) for g in range(len(blocks))]
     out = np.zeros((len(data.code), 1 + len(data.codes)))
     lengths = data.lengths
     for k in range(int(lengths.max(initial=0))):
         which = np.flatnonzero(lengths > k)
         row = data.start[which] + k
-        before = data.since_h[row - 1] if k else np.zeros(len(which))
+        before = np.zeros(len(which))
         for g, block in enumerate(blocks):
             if block.recovers_h is not None:
-                stays = _still(block, data.since_h[row]) / _still(block, before)
+                stays = _still(block, passed[g][row]) / _still(block, passed[g][row - 1] if k else before)
                 free[which] += (blocked[which, g] * (1 - stays))[:, None] * weights
                 blocked[which, g] *= stays
         p = data.processor[row]
@@ -82,6 +83,17 @@ def predict(world: World, data: Sequences) -> Floats:
 def _shares(shares: dict[str, float], codes: tuple[str, ...]) -> Floats:
     total = sum(shares.values())
     return np.array([shares.get(c, 0.0) / total for c in codes])
+
+
+def _passed_h(decisions: IssuerDecisions, block: int, data: Sequences) -> Floats:
+    """Hours from a sequence's beginning to each attempt, by the clock of a block, (attempts,)."""
+    if decisions.blocks[block].calendar is None:
+        return data.since_h
+    passed = data.since_h.copy()
+    for i in np.flatnonzero(data.since_h > 0).tolist():
+        clock, at = decisions.clock(block, int(data.payment[i])), float(data.sent_at[i])
+        passed[i] = data.since_h[i] if clock is None else clock.between(at - 3600 * float(data.since_h[i]), at)
+    return passed
 
 
 def _still(block: IssuerBlock, hours: Floats) -> Floats:

@@ -8,17 +8,19 @@ spreads of the pooled effects are learnt by empirical Bayes between fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg, optimize, special
 
+from routesim.calibration.issuer.calendar import FoundCalendar, between_pay_days, find_calendar, prior_sds
 from routesim.calibration.issuer.design import WEAK_SD, Design, TermSpec, design
 from routesim.calibration.issuer.likelihood import FINE_NODES, NODES, IssuerLikelihood, Layout, Structure
 from routesim.calibration.sequences import Sequences
 from routesim.sim.arrays import Floats
 from routesim.sim.distributions import Exponential
 from routesim.sim.model import Code, Issuer, IssuerBlock
+from routesim.sim.recovery_clock import HOUR_KINDS
 from routesim.sim.trace import Levels
 from routesim.sim.uncertainty import Block, Scale, pointer
 
@@ -68,6 +70,7 @@ class FittedIssuer:
     uncertainty: Block
     log_likelihood: float
     sequences: int
+    calendar: FoundCalendar | None = None
 
 
 def fit_issuer(data: Sequences, codes: Mapping[str, Code], progress: Callable[[str], None] = lambda _: None,
@@ -100,7 +103,19 @@ def fit_issuer(data: Sequences, codes: Mapping[str, Code], progress: Callable[[s
             sds = approval.learn_sds(sds, theta[at], variances[at])
             block_sds = [odds.learn_sds(b, theta[o], variances[o])
                          for b, o in zip(block_sds, likelihood.layout.odds, strict=True)]
-    return _document(data, structure, likelihood.layout, approval, odds, sds, block_sds, theta, covariance, value)
+    calendar = find_calendar(data, likelihood, approval, odds, theta) if structure.recovers else None
+    if calendar is not None and calendar.hour_kinds:
+        progress("recovery by the calendar")
+        structure = replace(structure, hour_kinds=calendar.hour_kinds)
+        old, likelihood = likelihood, IssuerLikelihood(data, structure, approval, odds, FINE_NODES, calendar.exposure)
+        theta = _carried(old, likelihood, theta)
+        mean, precision = _prior(likelihood.layout, approval, sds, odds, block_sds)
+        theta, covariance, value = _climb(likelihood, theta, mean, precision)
+        for recovery in likelihood.layout.recovery:
+            at = slice(recovery.start + 2, recovery.stop)
+            covariance[at, at] += between_pay_days(calendar.hour_kinds, calendar.pay_days)
+    return _document(data, structure, likelihood.layout, approval, odds, sds, block_sds, theta, covariance, value,
+                     calendar)
 
 
 def find_structure(data: Sequences, codes: Mapping[str, Code]) -> Structure:
@@ -182,7 +197,9 @@ def _carried(old: IssuerLikelihood, new: IssuerLikelihood, theta: Floats) -> Flo
         start[b.odds[g]] = theta[a.odds[before]]
         start[b.block_shares[g]] = theta[a.block_shares[before]][[was.blocks[before].index(c) for c in now.blocks[g]]]
         if g in now.recovers:
-            start[b.recovery[now.recovers.index(g)]] = theta[a.recovery[was.recovers.index(before)]]
+            law = theta[a.recovery[was.recovers.index(before)]]
+            into = b.recovery[now.recovers.index(g)]
+            start[into.start:into.start + len(law)] = law
     return start
 
 
@@ -212,7 +229,7 @@ def _start(data: Sequences, likelihood: IssuerLikelihood) -> Floats:
         np.log(max(((data.code == c) & (data.processor == p)).sum(), 1) / 2 / max((data.processor == p).sum(), 1))
         for p, c in structure.technical]
     for recovery in layout.recovery:
-        theta[recovery] = (_PRIOR_LOG_MEAN_H[0], _PRIOR_LOGIT_SHARE[0])
+        theta[recovery][:2] = (_PRIOR_LOG_MEAN_H[0], _PRIOR_LOGIT_SHARE[0])
     for g in range(len(structure.blocks)):
         theta[layout.block_shares[g]] -= theta[layout.block_shares[g]].mean()
     theta[layout.judgement] -= theta[layout.judgement].mean()
@@ -230,8 +247,9 @@ def _prior(layout: Layout, approval: Design, sds: Floats, odds: Design,
     for where, (center, sd) in [(layout.log_sigma, _PRIOR_LOG_SIGMA), (layout.technical, _PRIOR_LOG_TECHNICAL)]:
         mean[where], precision[where] = center, 1 / sd**2
     for recovery in layout.recovery:
-        mean[recovery] = (_PRIOR_LOG_MEAN_H[0], _PRIOR_LOGIT_SHARE[0])
-        precision[recovery] = (1 / _PRIOR_LOG_MEAN_H[1] ** 2, 1 / _PRIOR_LOGIT_SHARE[1] ** 2)
+        mean[recovery][:2] = (_PRIOR_LOG_MEAN_H[0], _PRIOR_LOGIT_SHARE[0])
+        precision[recovery] = (1 / _PRIOR_LOG_MEAN_H[1] ** 2, 1 / _PRIOR_LOGIT_SHARE[1] ** 2,
+                               *(1 / prior_sds(layout.structure.hour_kinds) ** 2))
     return mean, precision
 
 
@@ -271,7 +289,8 @@ def _information_root(likelihood: IssuerLikelihood, theta: Floats, precision: Fl
 
 
 def _document(data: Sequences, structure: Structure, layout: Layout, approval: Design, odds: Design, sds: Floats,
-              block_sds: Sequence[Floats], theta: Floats, covariance: Floats, value: float) -> FittedIssuer:
+              block_sds: Sequence[Floats], theta: Floats, covariance: Floats, value: float,
+              calendar: FoundCalendar | None) -> FittedIssuer:
     names: list[tuple[str, Scale]] = [(p, "identity") for p in approval.pointers("issuer", "approval")]
     for block in structure.block_names:
         names += [(p, "identity") for p in odds.pointers("issuer", "blocks", block, "odds")]
@@ -285,6 +304,8 @@ def _document(data: Sequences, structure: Structure, layout: Layout, approval: D
         block = structure.block_names[g]
         names += [(pointer("issuer", "blocks", block, "recovers_h", "mean"), "log"),
                   (pointer("issuer", "blocks", block, "recovers_share"), "logit")]
+        names += [(pointer("issuer", "blocks", block, "calendar", "effects", HOUR_KINDS[kind]), "identity")
+                  for kind in structure.hour_kinds]
     blocks = {}
     for g, (block, codes) in enumerate(zip(structure.block_names, structure.blocks, strict=True)):
         recovery = theta[layout.recovery[structure.recovers.index(g)]] if g in structure.recovers else None
@@ -292,7 +313,9 @@ def _document(data: Sequences, structure: Structure, layout: Layout, approval: D
             codes=_shares(data, codes, theta[layout.block_shares[g]]),
             odds=odds.predictor(theta[layout.odds[g]], block_sds[g]),
             recovers_h=None if recovery is None else Exponential(mean=float(np.exp(recovery[0]))),
-            recovers_share=1.0 if recovery is None else float(special.expit(recovery[1])))
+            recovers_share=1.0 if recovery is None else float(special.expit(recovery[1])),
+            calendar=None if recovery is None or not calendar or not structure.hour_kinds
+            else calendar.document(recovery[2:]))
     issuer = Issuer(approval=approval.predictor(theta[layout.approval], sds),
                     frailty_sd=float(np.exp(theta[layout.log_sigma][0])), repeat=float(theta[layout.repeat][0]),
                     repeat_codes=[data.codes[c - 1] for c in structure.repeat_codes], blocks=blocks,
@@ -302,7 +325,7 @@ def _document(data: Sequences, structure: Structure, layout: Layout, approval: D
         technical[data.processors[p]][data.codes[c - 1]] = float(np.exp(theta[layout.technical][i]))
     factor = Block("issuer", tuple(n for n, _ in names), tuple(s for _, s in names), theta,
                    np.asarray(np.linalg.cholesky(covariance)))
-    return FittedIssuer(issuer, technical, factor, value, len(data))
+    return FittedIssuer(issuer, technical, factor, value, len(data), calendar)
 
 
 def _shares(data: Sequences, codes: Sequence[int], logits: Floats) -> dict[str, float]:

@@ -6,7 +6,9 @@ For a sequence of attempts k = 0..n-1 with codes y_k at processors p_k, times t_
 
 where the card is blocked up to attempt j-1 and judged from j on: M_j = sum_g pi_g w_gj prod_{k<j} B_gk, with w_gj the
 probability of block g ending between t_{j-1} and t_j (before t_0 for j = 0, after t_{n-1} for j = n), and the
-probability of no block added to M_0. With technical rates T_pc, judgement shares s_c and block shares b_gc,
+probability of no block added to M_0. Blocks end by a clock of their own where the calendar matters: t_k is then
+Σ_m exp(beta_m) h_km over kinds of hours m, with h_km the hours of that kind since the first request. With technical
+rates T_pc, judgement shares s_c and block shares b_gc,
 
     q_k(u) = expit(eta_k + repeat * r_k + sigma * u)
     J_k(u) = (1 - T_p) q_k(u)                        if approved
@@ -39,7 +41,8 @@ class Structure:
 
     ``judgement`` and each of ``blocks`` are lists of codes; ``technical`` the (processor, code) pairs with a rate of
     their own; ``recovers`` the numbers of the blocks whose recovery history can show; ``repeat_codes`` those that count
-    as judgements when the same processor is asked again.
+    as judgements when the same processor is asked again; ``hour_kinds`` the kinds of hours (indices into HOUR_KINDS) in
+    which blocks that recover end sooner or later than in others.
     """
 
     judgement: tuple[int, ...]
@@ -48,6 +51,7 @@ class Structure:
     technical: tuple[tuple[int, int], ...]
     recovers: tuple[int, ...]
     repeat_codes: tuple[int, ...] = ()
+    hour_kinds: tuple[int, ...] = ()
 
 
 class Layout:
@@ -69,7 +73,8 @@ class Layout:
         self.judgement = take(len(structure.judgement))
         self.block_shares = [take(len(codes)) for codes in structure.blocks]
         self.technical = take(len(structure.technical))  # log rates
-        self.recovery = [take(2) for _ in structure.recovers]  # log mean hours, logit of the share that recovers
+        # log mean hours, logit of the share that recovers, log factors of the hazard by kind of hour
+        self.recovery = [take(2 + len(structure.hour_kinds)) for _ in structure.recovers]
         self.size = at
 
 
@@ -77,8 +82,11 @@ class IssuerLikelihood:
     """Log-likelihood and scores of all sequences."""
 
     def __init__(self, data: Sequences, structure: Structure, approval: Design, odds: Design,
-                 nodes: int | None = None) -> None:
+                 nodes: int | None = None, exposure: Floats | None = None) -> None:
+        """``exposure``: hours of every kind from a sequence's first request to each attempt, (attempts, kinds + 1) as
+        ``recovery_clock.Exposure`` has them; needed where the structure names kinds of hours."""
         self.data, self.structure = data, structure
+        self._exposure = _by_kind(data, structure, exposure)  # (attempts, 1 + kinds), the hours of no such kind first
         self.layout = Layout(structure, approval, odds)
         self._approval, self._odds = approval.matrix, odds.matrix  # (attempts, p), (sequences, q)
         points, weights = np.polynomial.hermite_e.hermegauss(nodes or FINE_NODES)
@@ -132,7 +140,7 @@ class IssuerLikelihood:
             mass[:, 0] = 1 - prior[which].sum(axis=1)
             b = np.where(approved[:, None, :], 0.0,
                          t_pc[:, None, :] + up[:, None, :] * shares[:, c].transpose(1, 0, 2))  # (m, G, n)
-            windows, window_gradient = self._windows(data.since_h[rows], recovery)
+            windows, window_gradient = self._windows(self._exposure[rows], recovery)
             # the product of B over the first j attempts, at [:, :, j]
             prefix = np.concatenate([np.ones_like(b[:, :, :1]), np.cumprod(b, axis=2)], axis=2)
             block_mass = prior[which][:, :, None] * windows * prefix
@@ -172,7 +180,7 @@ class IssuerLikelihood:
                     relative = np.where(windows[:, g, :, None] > 0,
                                         window_gradient[r] / np.maximum(windows[:, g, :, None], _TINY), 0.0)
                 at = lay.recovery[r].start - lay.log_sigma.start
-                out[:, at:at + 2] = (block_posterior[:, g, :, None] * relative).sum(axis=1)
+                out[:, at:at + relative.shape[2]] = (block_posterior[:, g, :, None] * relative).sum(axis=1)
             dense[which] = out
         return log_l, self._scores(g_eta, g_odds, dense)
 
@@ -181,28 +189,33 @@ class IssuerLikelihood:
         self.evaluate(theta)
         return dict(self._causes)
 
-    def _recovery(self, theta: Floats) -> dict[int, tuple[float, float]]:
-        """Block number to (mean hours, share that recovers)."""
+    def _recovery(self, theta: Floats) -> dict[int, tuple[float, float, Floats]]:
+        """Block number to (mean hours, share that recovers, the clock's rate in hours of no kind and of each kind)."""
         lay = self.layout
-        return {g: (float(np.exp(theta[lay.recovery[r]][0])), float(special.expit(theta[lay.recovery[r]][1])))
+        return {g: (float(np.exp(theta[lay.recovery[r]][0])), float(special.expit(theta[lay.recovery[r]][1])),
+                    np.exp(np.concatenate([[0.0], theta[lay.recovery[r]][2:]])))
                 for r, g in enumerate(self.structure.recovers)}
 
-    def _windows(self, since_h: Floats, recovery: dict[int, tuple[float, float]]) -> tuple[Floats, list[Floats]]:
-        """P(the block ends just before attempt j), j = 0..n, (m, G, n + 1); and gradients (m, n + 1, 2) by recovery.
+    def _windows(self, exposure: Floats, recovery: dict[int, tuple[float, float, Floats]]) -> tuple[
+            Floats, list[Floats]]:
+        """P(the block ends just before attempt j), j = 0..n, (m, G, n + 1); and gradients (m, n + 1, 2 + kinds) by
+        recovery.
 
         Before attempt 0 it may end too: a sequence's clock starts at its first request, which may have told nothing.
         """
-        m, n = since_h.shape
+        m, n, _ = exposure.shape
         windows = np.zeros((m, len(self.structure.blocks), n + 1))
         windows[:, :, n] = 1.0  # a block that never ends
         gradients = []
-        for g, (mean, share) in recovery.items():
-            decay = np.exp(-since_h / mean)
+        for g, (mean, share, rates) in recovery.items():
+            since = exposure @ rates
+            decay = np.exp(-since / mean)
             survival = 1 - share + share * decay  # still blocked at each attempt
             windows[:, g] = -np.diff(survival, axis=1, prepend=1.0, append=0.0)
-            d_log_mean = share * decay * since_h / mean
+            d_log_mean = share * decay * since / mean
             d_logit = share * (1 - share) * (decay - 1)
-            steps = np.stack([d_log_mean, d_logit], axis=2)
+            d_kinds = -share * (decay / mean)[:, :, None] * exposure[:, :, 1:] * rates[1:]
+            steps = np.concatenate([d_log_mean[:, :, None], d_logit[:, :, None], d_kinds], axis=2)
             gradients.append(-np.diff(steps, axis=1, prepend=0.0, append=0.0))
         return windows, gradients
 
@@ -229,3 +242,10 @@ class IssuerLikelihood:
         parts = [gather @ self._approval]
         parts += [sparse.diags_array(g_odds[:, g]) @ self._odds for g in range(g_odds.shape[1])]
         return sparse.hstack([*parts, sparse.csr_matrix(dense)], format="csr")
+
+
+def _by_kind(data: Sequences, structure: Structure, exposure: Floats | None) -> Floats:
+    kinds = list(structure.hour_kinds)
+    if exposure is None or not kinds:
+        return data.since_h[:, None]
+    return np.column_stack([exposure.sum(axis=1) - exposure[:, kinds].sum(axis=1), exposure[:, kinds]])
