@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from routesim.calibration.check.predictions import foretell
+from routesim.calibration.check.predictions import predict
 from routesim.calibration.issuer.calendar import between_pay_days
 from routesim.calibration.issuer.design import design
 from routesim.calibration.issuer.fit import FittedIssuer, find_structure, fit_issuer
@@ -137,7 +137,7 @@ def test_pay_days_are_found_and_their_effect_is_recovered(paid: tuple[Sequences,
 def test_one_step_ahead_the_calendars_probabilities_multiply_to_the_likelihood(
         paid: tuple[Sequences, FittedIssuer]) -> None:
     data, fitted = paid
-    probability = foretell(World(known_world(fitted, pay_day_world(PAY_DAY))), data)
+    probability = predict(World(known_world(fitted, pay_day_world(PAY_DAY))), data)
     assert np.allclose(probability.sum(axis=1), 1.0)
     found = float(np.log(probability[np.arange(len(data.code)), data.code]).sum())
     assert abs(found - fitted.log_likelihood) < 0.05
