@@ -199,9 +199,9 @@ def test_every_row_read_is_accounted_for(tmp_path: Path) -> None:
 def test_the_quarantine_is_written_whole(tmp_path: Path) -> None:
     extract = two_payments().payment("bad", PAYMENT_AMOUNT_USD=-1).attempt("bad", 1)
     quarantine = read_history(extract.write(tmp_path / "extract")).quarantine
-    file = quarantine.write(tmp_path / "model")
-    assert file == tmp_path / "model" / "quarantine.parquet"
+    file = tmp_path / "quarantine.parquet"
+    quarantine.write(file)
     assert pq.read_table(file).equals(quarantine.rows)
-    assert [path.name for path in file.parent.iterdir()] == ["quarantine.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["extract", "quarantine.parquet"]
     assert quarantine.summary() == [("attempts", "quarantined: its payment is quarantined", 1),
                                     ("payments", "quarantined: amount not positive", 1)]  # fmt: skip
